@@ -1,0 +1,75 @@
+//! The whole key space: every key of the metadata store and every object key of the storage URL.
+//!
+//! Numbers are zero-padded, so that key order is number order. Topic names never become part of an object key.
+
+/// Keys of the metadata store.
+pub mod store {
+    use uuid::Uuid;
+
+    /// The cluster's id, written once by the first broker that ever started here.
+    pub const CLUSTER: &str = "cluster";
+    /// The next producer id that was not yet handed out to a broker.
+    pub const PRODUCER_IDS: &str = "producer_ids";
+    /// The number of the newest log.
+    pub const LOG_COUNTER: &str = "log_counter";
+    pub const LOGS: &str = "logs/";
+    pub const TOPICS: &str = "topics/";
+
+    /// A log's record: who writes it, its segments and their ends.
+    pub fn log(log: u64) -> String {
+        format!("{LOGS}{log:010}")
+    }
+
+    /// A topic's record, by name: id, partition count, configuration.
+    pub fn topic(name: &str) -> String {
+        format!("{TOPICS}{name}")
+    }
+
+    /// The name in a topic's key.
+    pub fn topic_name(key: &str) -> Option<&str> {
+        key.strip_prefix(TOPICS)
+    }
+
+    /// Reserved for data that belongs to a topic id rather than a name.
+    pub fn topic_id(id: Uuid) -> String {
+        format!("topic_ids/{}", id.simple())
+    }
+}
+
+/// Object keys, relative to the root of the storage URL.
+pub mod object {
+    use object_store::path::Path;
+
+    /// One fragment of a log, or the fence that ends a segment.
+    pub fn fragment(log: u64, segment: u32, fragment: u64) -> Path {
+        Path::from(format!("logs/{log:010}/{segment:06}/{fragment:012}.frag"))
+    }
+
+    /// A segment in a folder: one file that holds all of its fragments.
+    pub fn segment_file(log: u64, segment: u32) -> Path {
+        Path::from(format!("logs/{log:010}/{segment:06}.seg"))
+    }
+
+    /// One transaction, or takeover, of the embedded metadata.
+    pub fn journal(number: u64) -> Path {
+        Path::from(format!("meta/journal/{number:020}"))
+    }
+
+    pub fn journal_prefix() -> Path {
+        Path::from("meta/journal")
+    }
+
+    /// The embedded metadata as of a journal number.
+    pub fn snapshot(number: u64) -> Path {
+        Path::from(format!("meta/snapshot/{number:020}"))
+    }
+
+    pub fn snapshot_prefix() -> Path {
+        Path::from("meta/snapshot")
+    }
+
+    /// Scratch objects of the start-up probe.
+    pub fn probe(nonce: u128, round: u32) -> Path {
+        Path::from(format!("meta/probe/{nonce:032x}/{round:03}"))
+    }
+}

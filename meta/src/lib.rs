@@ -1,0 +1,27 @@
+//! The bottom of the tree: what must be agreed on, and the one way to agree on it.
+//!
+//! Modules are listed bottom-up; none imports one that stands below it in this list.
+
+pub mod error;
+pub mod seams;
+
+pub mod planted;
+
+pub mod settled;
+
+pub mod probe;
+
+pub mod keys;
+pub mod records;
+
+pub mod store;
+
+pub mod memory;
+
+pub mod embedded;
+
+#[cfg(feature = "testing")]
+pub mod faults;
+
+#[cfg(feature = "testing")]
+pub mod conformance;

@@ -1,0 +1,23 @@
+//! Planted bugs: each breaks one safety rule on purpose, so that a test can be shown to catch it.
+//!
+//! Without the build feature `planted-bugs` this is a constant `false` and costs nothing. With it, the environment
+//! variable `WOODPECKER_PLANTED_BUG` names the one bug that is live, so that one build serves for all of them.
+
+/// Every planted bug: its name, and the rule it breaks.
+pub const BUGS: &[(&str, &str)] =
+    &[("already-exists-is-mine", "an AlreadyExists answer is taken for one's own write without reading back")];
+
+/// Is this planted bug live?
+#[cfg(feature = "planted-bugs")]
+pub fn bug(name: &str) -> bool {
+    static LIVE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    debug_assert!(BUGS.iter().any(|(known, _)| *known == name), "{name} is not in the table of planted bugs");
+    LIVE.get_or_init(|| std::env::var("WOODPECKER_PLANTED_BUG").ok()).as_deref() == Some(name)
+}
+
+/// Is this planted bug live? Never, in a build without the feature `planted-bugs`.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub const fn bug(_name: &str) -> bool {
+    false
+}

@@ -1,0 +1,83 @@
+//! The values stored under the keys of `keys::store`, as versioned JSON.
+//!
+//! An unknown field or a newer version is refused by name: an older binary never guesses at newer metadata.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::seams::Incarnation;
+
+/// Encodes a record. Infallible for the types of this module: they hold nothing that JSON cannot.
+pub fn encode<T: Serialize>(record: &T) -> Bytes {
+    serde_json::to_vec(record).map(Bytes::from).unwrap_or_default()
+}
+
+pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|error| Error::Corrupt { key: key.to_owned(), why: error.to_string() })
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterRecord {
+    /// What clients see as the cluster id: 22 characters of URL-safe base64.
+    pub id: String,
+}
+
+/// Value of `PRODUCER_IDS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProducerIdRecord {
+    pub next: i64,
+}
+
+/// Value of `LOG_COUNTER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogCounterRecord {
+    pub newest: u64,
+}
+
+/// One topic, however many partitions: creating it is one write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicRecord {
+    pub id: Uuid,
+    pub partitions: i32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogState {
+    /// Its writer may append and register segments.
+    Open,
+    /// Somebody is recovering it: no new segments.
+    Sealing,
+    /// Every segment has an end. Never changes again.
+    Sealed,
+}
+
+/// A log: written by one incarnation of one broker, then sealed. Its number is the leader epoch of what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogRecord {
+    pub writer: Incarnation,
+    pub state: LogState,
+    /// In order of their numbers, which are their places in this list. All but the last have an end.
+    pub segments: Vec<SegmentRecord>,
+    /// Fragments below this one (in the last segment) need not be looked at by recovery: raised before any is deleted.
+    #[serde(default)]
+    pub recover_from: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentRecord {
+    /// Exclusive: fragments [0, end) are the segment. None while it is being written.
+    pub end: Option<u64>,
+}

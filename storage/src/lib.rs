@@ -1,0 +1,3 @@
+//! The shared log: record data as fragments in object storage or in a folder.
+//!
+//! Modules are listed bottom-up; none imports one that stands below it in this list.

@@ -1,3 +1,11 @@
 //! The shared log: record data as fragments in object storage or in a folder.
 //!
 //! Modules are listed bottom-up; none imports one that stands below it in this list.
+
+pub mod error;
+
+pub mod budget;
+
+pub mod entry;
+
+pub mod log;

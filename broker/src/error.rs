@@ -3,15 +3,23 @@
 use kafka_protocol::ResponseError;
 use meta::error::ErrorKind;
 
-/// What a client is told when the engine could not do what it asked for. `Fenced` is retriable for a client: it looks
-/// for the new leader.
+/// What a producer or consumer is told when the engine could not do what it asked for. All but `Invalid` make it look
+/// for the leader anew and try again.
 pub fn code_for(kind: ErrorKind) -> ResponseError {
     match kind {
-        ErrorKind::Retriable => ResponseError::CoordinatorNotAvailable,
-        ErrorKind::Fenced => ResponseError::NotLeaderOrFollower,
+        ErrorKind::Retriable | ErrorKind::Corrupt => ResponseError::KafkaStorageError,
+        ErrorKind::Fenced | ErrorKind::Closed => ResponseError::NotLeaderOrFollower,
         ErrorKind::Invalid => ResponseError::InvalidRequest,
-        ErrorKind::Corrupt => ResponseError::KafkaStorageError,
         ErrorKind::Unknown => ResponseError::NotEnoughReplicasAfterAppend,
-        ErrorKind::Closed => ResponseError::NotLeaderOrFollower,
+    }
+}
+
+/// What an admin client is told when metadata could not be read or changed.
+pub fn admin_code_for(kind: ErrorKind) -> ResponseError {
+    match kind {
+        ErrorKind::Retriable | ErrorKind::Unknown => ResponseError::RequestTimedOut,
+        ErrorKind::Fenced | ErrorKind::Closed => ResponseError::NotController,
+        ErrorKind::Invalid => ResponseError::InvalidRequest,
+        ErrorKind::Corrupt => ResponseError::UnknownServerError,
     }
 }

@@ -1,0 +1,29 @@
+//! What request handlers see: the running broker.
+
+use std::sync::Arc;
+
+use meta::seams::{Random, WallClock};
+use storage::budget::Budget;
+
+use crate::config::BrokerConfig;
+use crate::metrics::Metrics;
+use crate::ownership::Ownership;
+use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
+use crate::topics::Topics;
+
+pub struct Broker {
+    pub config: Arc<BrokerConfig>,
+    /// As clients see it: 22 characters of URL-safe base64.
+    pub cluster_id: String,
+    /// Of every partition: the number of the log that this broker writes.
+    pub leader_epoch: i32,
+    pub topics: Topics,
+    pub partitions: Arc<Partitions>,
+    pub producer_ids: ProducerIds,
+    pub ownership: Ownership,
+    pub budget: Budget,
+    pub clock: Arc<dyn WallClock>,
+    pub random: Random,
+    pub metrics: Arc<Metrics>,
+}

@@ -1,0 +1,120 @@
+//! Does this broker still own its log? Re-checked while clients are served, at most once a second, never while idle.
+//!
+//! Writes need no check: a fence in the log stops them. Reads do, because a fenced broker that never writes would
+//! otherwise serve old data for ever. A reply that carries data or offsets is preceded by `confirm`, which is free when
+//! the last check began less than `FRESH_FOR` ago. No client requests, no check.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meta::error::{Error, Result};
+use meta::keys::store as keys;
+use meta::records::{self, LogRecord, LogState};
+use meta::seams::Incarnation;
+use meta::store::MetaStore;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long one check lasts.
+pub const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Ownership(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn MetaStore>,
+    log: u64,
+    incarnation: Incarnation,
+    /// A folder is locked by this process: nobody can take it over, so nothing needs to be asked.
+    exclusive: bool,
+    /// When the last check that succeeded began.
+    confirmed: Mutex<Instant>,
+    /// One check at a time serves all who wait for it.
+    checking: tokio::sync::Mutex<()>,
+    lost: watch::Sender<Option<String>>,
+}
+
+impl Ownership {
+    pub fn new(store: Arc<dyn MetaStore>, log: u64, incarnation: Incarnation, exclusive: bool) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            log,
+            incarnation,
+            exclusive,
+            confirmed: Mutex::new(Instant::now()),
+            checking: tokio::sync::Mutex::default(),
+            lost: watch::Sender::new(None),
+        }))
+    }
+
+    /// Succeeds if a check that began within the last second found this broker to be the owner; makes one if need be.
+    pub async fn confirm(&self) -> Result<()> {
+        if self.is_fresh() {
+            return Ok(());
+        }
+        let _turn = self.0.checking.lock().await;
+        if self.is_fresh() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        match self.check().await {
+            Ok(()) => {
+                *self.0.confirmed.lock() = began;
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, Error::Fenced { .. }) {
+                    self.declare_lost(&error.to_string());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ownership is lost for good: every later `confirm` fails, and `lost` resolves. The first reason is kept.
+    pub fn declare_lost(&self, why: &str) {
+        self.0.lost.send_if_modified(|lost| {
+            let first = lost.is_none();
+            lost.get_or_insert_with(|| why.to_owned());
+            first
+        });
+    }
+
+    /// Resolves once ownership is lost, with the reason.
+    pub async fn lost(&self) -> String {
+        let mut lost = self.0.lost.subscribe();
+        loop {
+            if let Some(why) = lost.borrow_and_update().clone() {
+                return why;
+            }
+            if lost.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        if self.0.lost.borrow().is_some() {
+            return false;
+        }
+        self.0.exclusive || meta::planted::bug("ownership-never-checked") || self.0.confirmed.lock().elapsed() < FRESH_FOR
+    }
+
+    async fn check(&self) -> Result<()> {
+        let fenced = |owner: String| Error::Fenced { what: format!("log {}", self.0.log), owner };
+        if let Some(why) = self.0.lost.borrow().clone() {
+            return Err(fenced(why));
+        }
+        let key = keys::log(self.0.log);
+        let Some(entry) = self.0.store.get(&key).await? else {
+            return Err(Error::Corrupt { key, why: "the record of the open log is gone".to_owned() });
+        };
+        let record: LogRecord = records::decode(&key, &entry.value)?;
+        if record.writer != self.0.incarnation || record.state != LogState::Open {
+            return Err(fenced("another broker, which has sealed it".to_owned()));
+        }
+        Ok(())
+    }
+}

@@ -9,3 +9,5 @@ pub mod budget;
 pub mod entry;
 
 pub mod log;
+
+pub mod metered;

@@ -1,0 +1,87 @@
+//! A broker's life: take over, recover, serve, and end.
+//!
+//! The order is the safety argument. Metadata is taken over first, which stops the previous owner from changing it. Then
+//! every log that is not sealed is fenced, which stops its writer from acknowledging anything, and its end is recorded
+//! together with our own new log, in one transaction. Then partitions are rebuilt from all logs in the order of their
+//! numbers, producer state included. Only then is anything served.
+
+mod recovery;
+mod running;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use meta::error::ErrorKind;
+use meta::seams::{Random, WallClock};
+use object_store::ObjectStore;
+use storage::folder::FolderLock;
+use storage::metered::StoreCounters;
+
+use crate::config::BrokerConfig;
+use crate::listener::Listener;
+use crate::metrics::Metrics;
+
+pub use running::Node;
+
+/// How a broker's life ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked: everything was made durable and the log sealed.
+    Drained,
+    /// Another broker has taken over. It must not be started again by a supervisor: the two would fight for ever.
+    Fenced(String),
+    Failed(String),
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("another broker took over while this one was starting: {0}")]
+    Fenced(String),
+    #[error(transparent)]
+    Storage(#[from] storage::error::Error),
+    #[error("partition {partition}: {source}")]
+    Replay {
+        partition: storage::entry::TopicPartition,
+        #[source]
+        source: storage::error::Error,
+    },
+}
+
+impl From<meta::error::Error> for StartError {
+    fn from(error: meta::error::Error) -> Self {
+        Self::from_storage(error.into())
+    }
+}
+
+impl StartError {
+    fn from_storage(error: storage::error::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Fenced => Self::Fenced(error.to_string()),
+            _ => Self::Storage(error),
+        }
+    }
+
+    /// How the process ends because of it.
+    pub fn ended(&self) -> Ended {
+        match self {
+            Self::Fenced(_) => Ended::Fenced(self.to_string()),
+            _ => Ended::Failed(self.to_string()),
+        }
+    }
+}
+
+/// Everything a broker is made of that a test may want to replace.
+pub struct NodeParts {
+    pub config: BrokerConfig,
+    pub store: Arc<dyn ObjectStore>,
+    pub counters: Arc<StoreCounters>,
+    /// The locked folder, if the storage is one: then logs are files in it, and nobody can take over.
+    pub folder: Option<FolderLock>,
+    pub random: Random,
+    pub clock: Arc<dyn WallClock>,
+    pub listener: Box<dyn Listener>,
+    pub metrics: Arc<Metrics>,
+}

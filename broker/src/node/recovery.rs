@@ -1,0 +1,149 @@
+//! Taking over: from a storage that somebody may still be writing to, to an open log of our own and all partitions.
+
+use std::sync::Arc;
+
+use meta::embedded::{EmbeddedOptions, EmbeddedStore};
+use meta::error::{Error as MetaError, Result as MetaResult};
+use meta::keys::store as keys;
+use meta::records::{self, ClusterRecord, LogRecord, LogState};
+use meta::seams::{Incarnation, Random};
+use meta::store::{MetaStore, Txn, TxnOutcome};
+use storage::file_log::{FileLogOptions, FileLogStore};
+use storage::folder::FolderLock;
+use storage::log::LogStore;
+use storage::object_log::{ObjectLogStore, WriterOptions};
+use storage::registry::Registry;
+use tokio::time::Instant;
+
+use crate::partitions::Partitions;
+use crate::topics::Topics;
+
+use super::{NodeParts, StartError};
+
+/// What taking over leaves in our hands.
+pub struct TakenOver {
+    pub incarnation: Incarnation,
+    pub meta: Arc<dyn MetaStore>,
+    pub logs: Arc<dyn LogStore>,
+    pub cluster_id: String,
+    /// The number of our own log, whose record is durable; nothing has been appended yet.
+    pub log: u64,
+    /// All logs before ours, sealed, in order.
+    pub history: Vec<(u64, LogRecord)>,
+}
+
+/// Takes over the metadata, fences and seals every log that is not sealed yet, and registers our own.
+pub async fn take_over(parts: &NodeParts) -> Result<TakenOver, StartError> {
+    let incarnation = Incarnation::generate(&parts.random);
+    let options = EmbeddedOptions { exclusive: parts.folder.is_some(), ..EmbeddedOptions::default() };
+    let embedded = EmbeddedStore::open(parts.store.clone(), incarnation, &parts.random, options).await?;
+    let meta: Arc<dyn MetaStore> = Arc::new(embedded);
+    fail::fail_point!("node::metadata_taken_over");
+    let cluster_id = cluster_id(&*meta, &parts.random).await?;
+    let registry = Registry::new(meta.clone());
+    let logs = log_store(parts, registry.clone());
+
+    let mut history = Vec::new();
+    let mut sealed = Vec::new();
+    for entry in meta.list(keys::LOGS).await?.entries {
+        let number = keys::log_number(&entry.key)?;
+        let mut record: LogRecord = records::decode(&entry.key, &entry.value)?;
+        if record.state != LogState::Sealed {
+            record = fence(&registry, &*logs, number, incarnation).await?;
+            sealed.push((number, record.clone()));
+        }
+        history.push((number, record));
+    }
+    fail::fail_point!("node::logs_fenced");
+    let log = registry.register(incarnation, &sealed).await.map_err(StartError::from_storage)?;
+    fail::fail_point!("node::log_registered");
+    Ok(TakenOver { incarnation, meta, logs, cluster_id, log, history })
+}
+
+fn log_store(parts: &NodeParts, registry: Registry) -> Arc<dyn LogStore> {
+    match &parts.folder {
+        Some(folder) => file_logs(folder, registry),
+        None => {
+            let options = WriterOptions {
+                flush_interval: parts.config.flush_interval,
+                flush_bytes: parts.config.flush_bytes,
+                ..WriterOptions::default()
+            };
+            Arc::new(ObjectLogStore::new(parts.store.clone(), registry, options))
+        }
+    }
+}
+
+fn file_logs(folder: &FolderLock, registry: Registry) -> Arc<dyn LogStore> {
+    Arc::new(FileLogStore::new(folder, registry, FileLogOptions::default()))
+}
+
+/// Stops a log's writer for good. Returns its record with every end known; the caller makes that durable.
+async fn fence(registry: &Registry, logs: &dyn LogStore, number: u64, sealer: Incarnation) -> Result<LogRecord, StartError> {
+    let mut record = registry.begin_sealing(number).await.map_err(StartError::from_storage)?;
+    fail::fail_point!("node::log_sealing");
+    let end = logs.fence(number, &record, sealer).await.map_err(StartError::from_storage)?;
+    tracing::info!(log = number, segments = record.segments.len(), end, "fenced the log of a previous start");
+    if let Some(last) = record.segments.last_mut() {
+        last.end = Some(end);
+    }
+    record.state = LogState::Sealed;
+    Ok(record)
+}
+
+/// Reads the cluster's id, or writes it if this is the first start.
+async fn cluster_id(meta: &dyn MetaStore, random: &Random) -> MetaResult<String> {
+    loop {
+        if let Some(entry) = meta.get(keys::CLUSTER).await? {
+            return Ok(records::decode::<ClusterRecord>(keys::CLUSTER, &entry.value)?.id);
+        }
+        let record = ClusterRecord { id: url_safe_base64(random.next_u128()) };
+        let txn = Txn::new().if_absent(keys::CLUSTER).put(keys::CLUSTER, records::encode(&record));
+        match meta.commit(txn).await {
+            Ok(TxnOutcome::Committed { .. }) => return Ok(record.id),
+            // Somebody's is there, or ours may be: read it.
+            Ok(TxnOutcome::Conflict { .. }) | Err(MetaError::Unknown { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The 22 characters that Kafka's `Uuid` prints.
+fn url_safe_base64(id: u128) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    // 128 bits, padded on the right to 22 digits of 6 bits.
+    (0..22)
+        .map(|digit| {
+            let shift = 126 - 6 * i32::from(digit as u8);
+            let bits = if shift >= 0 { id >> shift } else { id << -shift };
+            char::from(DIGITS[(bits & 63) as usize])
+        })
+        .collect()
+}
+
+/// Rebuilds all partitions from the sealed logs, in the order of their numbers.
+pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions) -> Result<(), StartError> {
+    let began = Instant::now();
+    let mut fragments = 0_u64;
+    for topic in topics.all() {
+        partitions.open_topic(topic.id, topic.partitions);
+    }
+    for (number, record) in &taken.history {
+        for (segment, ends) in (0_u32..).zip(&record.segments) {
+            let Some(end) = ends.end else {
+                return Err(StartError::Storage(storage::error::Error::Corrupt {
+                    key: keys::log(*number),
+                    why: format!("segment {segment} of a sealed log has no end"),
+                }));
+            };
+            let mut each = |index: storage::entry::FragmentIndex| {
+                fragments += 1;
+                index.runs.iter().try_for_each(|run| partitions.replay(run))
+            };
+            taken.logs.read_indexes(*number, segment, 0, end, &mut each).await.map_err(StartError::from_storage)?;
+        }
+    }
+    let took_ms = began.elapsed().as_millis();
+    tracing::info!(logs = taken.history.len(), fragments, took_ms, "rebuilt all partitions");
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! A broker that serves: what it consists of, how it is stopped, how it ends.
+
+use std::sync::Arc;
+
+use meta::store::MetaStore;
+use storage::budget::Budget;
+use storage::log::{DurableSink, Log};
+use storage::reader::Reader;
+use storage::tail::Tail;
+use tokio::sync::watch;
+
+use crate::api::Table;
+use crate::broker::Broker;
+use crate::listener::{Server, ServerOptions};
+use crate::ownership::Ownership;
+use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
+use crate::topics::Topics;
+
+use super::recovery::{replay, take_over};
+use super::{Ended, NodeParts, StartError};
+
+/// Of the budget's bytes, this share caches indexes of fragments.
+const INDEX_CACHE_SHARE: usize = 16;
+
+/// A running broker. Dropping it without `shut_down` is like a crash, but for the tasks that its runtime still holds.
+pub struct Node {
+    broker: Arc<Broker>,
+    log: Arc<dyn Log>,
+    meta: Arc<dyn MetaStore>,
+    server: Server,
+    /// Keeps the folder locked for as long as anything here may write to it.
+    _folder: Option<storage::folder::FolderLock>,
+}
+
+impl Node {
+    /// Takes over, recovers, and begins to serve.
+    pub async fn start(mut parts: NodeParts) -> Result<Self, StartError> {
+        let taken = take_over(&parts).await?;
+        let config = Arc::new(parts.config.clone());
+        let topics = Topics::load(taken.meta.clone(), parts.random.clone(), config.message_max_bytes).await?;
+
+        let budget = Budget::new(config.memory_bytes);
+        let tail = Arc::new(Tail::new(config.tail_bytes));
+        let evicted = Arc::downgrade(&tail);
+        budget.on_shortage(Arc::new(move || evicted.upgrade().is_some_and(|tail| tail.evict_oldest())));
+        let index_cache_bytes = config.memory_bytes / INDEX_CACHE_SHARE;
+        let reader = Reader::new(tail, taken.logs.clone(), budget.clone(), index_cache_bytes);
+
+        let ownership = Ownership::new(taken.meta.clone(), taken.log, taken.incarnation, parts.folder.is_some());
+        let partitions = Arc::new(Partitions::new(config.clone(), reader, ownership.clone()));
+        replay(&taken, &topics, &partitions).await?;
+
+        let sink: Arc<dyn DurableSink> = partitions.clone();
+        let log = taken.logs.open(taken.log, taken.incarnation, sink).await.map_err(StartError::from_storage)?;
+        let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
+        partitions.become_leader(log.clone(), leader_epoch);
+
+        let broker = Arc::new(Broker {
+            config,
+            cluster_id: taken.cluster_id,
+            leader_epoch,
+            topics,
+            partitions,
+            producer_ids: ProducerIds::new(taken.meta.clone()),
+            ownership,
+            budget: budget.clone(),
+            clock: parts.clock,
+            random: parts.random,
+            metrics: parts.metrics.clone(),
+        });
+        let service = Arc::new(Table::new(broker.clone()));
+        let options = ServerOptions::from(&*broker.config);
+        let server = Server::start(parts.listener, service, budget, parts.metrics, options);
+        Ok(Self { broker, log, meta: taken.meta, server, _folder: parts.folder.take() })
+    }
+
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Serves until it is told to stop or has lost its log.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Ended {
+        let asked = async {
+            // An error means that nobody is left who could ask.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            why = self.broker.ownership.lost() => {
+                tracing::error!(%why, "fenced: this broker acknowledges nothing any more");
+                self.server.abort().await;
+                Ended::Fenced(why)
+            }
+            () = asked => self.shut_down().await,
+        }
+    }
+
+    /// Finishes what was begun, makes it durable, seals the log.
+    async fn shut_down(self) -> Ended {
+        tracing::info!("draining");
+        self.server.drain().await;
+        self.broker.partitions.resign("the broker is shutting down");
+        let closed = self.log.close().await;
+        self.meta.close().await;
+        match closed {
+            Ok(()) => Ended::Drained,
+            Err(error) if error.kind() == meta::error::ErrorKind::Fenced => Ended::Fenced(error.to_string()),
+            Err(error) => Ended::Failed(format!("could not seal the log: {error}")),
+        }
+    }
+}

@@ -4,6 +4,9 @@
 //! otherwise serve old data for ever. A reply that carries data or offsets is preceded by `confirm`, which is free when
 //! the last check began less than `FRESH_FOR` ago. No client requests, no check.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! Producer ids for idempotent producers (KIP-98): unique for ever, handed out from blocks that are durable first.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use meta::error::{Error, Result};

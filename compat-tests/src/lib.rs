@@ -1,1 +1,5 @@
-//! placeholder
+//! What the tests of the whole broker share: the checker of histories, and the means to run real processes.
+//!
+//! Modules are listed bottom-up; none imports one that stands below it in this list.
+
+pub mod checker;

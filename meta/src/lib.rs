@@ -7,21 +7,21 @@ pub mod seams;
 
 pub mod planted;
 
-pub mod settled;
-
-pub mod probe;
+#[cfg(feature = "testing")]
+pub mod faults;
 
 pub mod keys;
 pub mod records;
+
+pub mod settled;
+
+pub mod probe;
 
 pub mod store;
 
 pub mod memory;
 
 pub mod embedded;
-
-#[cfg(feature = "testing")]
-pub mod faults;
 
 #[cfg(feature = "testing")]
 pub mod conformance;

@@ -4,8 +4,10 @@
 //! variable `WOODPECKER_PLANTED_BUG` names the one bug that is live, so that one build serves for all of them.
 
 /// Every planted bug: its name, and the rule it breaks.
-pub const BUGS: &[(&str, &str)] =
-    &[("already-exists-is-mine", "an AlreadyExists answer is taken for one's own write without reading back")];
+pub const BUGS: &[(&str, &str)] = &[
+    ("already-exists-is-mine", "an AlreadyExists answer is taken for one's own write without reading back"),
+    ("not-found-means-never-landed", "a 404 on read-back is taken as proof that the write will never land"),
+];
 
 /// Is this planted bug live?
 #[cfg(feature = "planted-bugs")]

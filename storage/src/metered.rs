@@ -67,7 +67,11 @@ impl ObjectStore for MeteredStore {
         self.counted(self.inner.put_opts(location, payload, options).await)
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         add(&self.counters.puts, 1);
         self.counted(self.inner.put_multipart_opts(location, options).await)
     }

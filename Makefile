@@ -1,0 +1,48 @@
+# Everything a developer runs. `make help` lists the targets; README.md says what each is for.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps lint build test test-long sim test-planted-bugs bench
+
+SERVERS := compat-tests/servers
+
+# Failed assertions are worth more with the place they came from.
+export RUST_BACKTRACE ?= 1
+export CARGO_TERM_COLOR ?= never
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
+
+deps: ## install what a build and its tests need: Debian packages and a real S3 server
+	$(SERVERS)/install
+
+# The tests of real processes need the binary beside them; one build of everything keeps one set of features.
+build: ## build the broker and every test
+	cargo build --workspace --all-targets --locked
+
+lint: ## formatting, and clippy with warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test: deps ## every test but the long runs; under 20 minutes on 2 cores from a clean clone
+	cargo fmt --all --check
+	$(MAKE) --no-print-directory build
+	cargo test --workspace --locked --no-fail-fast
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test-long: deps build ## a hundred kill -9 rounds per backend, twenty power cuts, minutes of overload
+	WOODPECKER_TEST_KILL_ROUNDS=100 WOODPECKER_TEST_POWER_CUTS=20 WOODPECKER_TEST_FIGHT_ROUNDS=50 \
+	WOODPECKER_TEST_OVERLOAD_S=60 WOODPECKER_TEST_S3=$${WOODPECKER_TEST_S3:-minio} \
+	cargo test -p compat-tests --locked --no-fail-fast
+
+SIM_SEEDS ?= 20000
+sim: ## simulate SIM_SEEDS seeds (20,000) from SIM_FIRST_SEED on
+	WOODPECKER_SIM_SEEDS=$(SIM_SEEDS) WOODPECKER_SIM_FIRST_SEED=$${SIM_FIRST_SEED:-0} \
+	cargo test -p compat-tests --locked --test sim -- --nocapture
+
+test-planted-bugs: deps ## plant each known bug in turn and require that a test fails
+	cargo run --locked -p compat-tests --bin planted-bugs
+
+bench: ## throughput and latency beside a real Apache Kafka
+	compat-tests/bench/run

@@ -19,6 +19,10 @@ pub mod probe;
 
 pub mod store;
 
+mod kv;
+mod leases;
+mod watchers;
+
 pub mod memory;
 
 pub mod embedded;

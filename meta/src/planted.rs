@@ -7,6 +7,12 @@
 pub const BUGS: &[(&str, &str)] = &[
     ("already-exists-is-mine", "an AlreadyExists answer is taken for one's own write without reading back"),
     ("not-found-means-never-landed", "a 404 on read-back is taken as proof that the write will never land"),
+    ("stale-read-after-takeover", "a read of the metadata does not check that nobody has taken over"),
+    ("conflict-without-ownership-check", "a conflict is answered from a state that may have been taken over"),
+    ("unsettled-commit-forgotten", "a commit of unknown outcome is forgotten and its number used again"),
+    ("takeover-record-trimmed", "a takeover record is deleted, so that a fenced owner can create its number again"),
+    ("takeover-unverified", "a takeover does not check that its number had not been used and deleted before"),
+    ("leases-survive-takeover", "a takeover keeps the leased keys of the owner before"),
 ];
 
 /// Is this planted bug live?

@@ -1,7 +1,8 @@
 //! The MetaStore seam: a small, strongly consistent, revisioned key-value store, shaped so that etcd fits it exactly.
 //!
 //! Contract, for every backend (`conformance` tests it):
-//! - Every committed transaction gets the next revision, greater than all before; its operations share that revision.
+//! - Every committed transaction that changes anything gets the next revision, greater than all before; its operations
+//!   share that revision. One that changes nothing is acknowledged at the revision as it is.
 //! - `get` and `list` are linearizable: they see every transaction that was acknowledged, to anybody, before they began,
 //!   or fail with `Fenced` or `Retriable`. (So a `get` is also how a process learns that it was fenced.)
 //! - `commit` applies all operations or none. `Unknown` is only returned after the backend has failed to settle the
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::error::Result;
 
-/// Grows by one with every committed transaction. 0 is before the first.
+/// Grows by one with every committed transaction that changes anything. 0 is before the first.
 pub type Revision = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

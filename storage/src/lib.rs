@@ -8,6 +8,11 @@ pub mod budget;
 
 pub mod entry;
 
+#[cfg(feature = "testing")]
+pub mod samples;
+
 pub mod log;
 
 pub mod metered;
+
+pub mod fragment;

@@ -13,6 +13,8 @@ pub const BUGS: &[(&str, &str)] = &[
     ("takeover-record-trimmed", "a takeover record is deleted, so that a fenced owner can create its number again"),
     ("takeover-unverified", "a takeover does not check that its number had not been used and deleted before"),
     ("leases-survive-takeover", "a takeover keeps the leased keys of the owner before"),
+    ("replay-skips-gap", "a gap between the runs of a partition is taken for the end of the first (rule 5)"),
+    ("checksum-not-checked", "bytes read from storage are served without comparing their checksum"),
 ];
 
 /// Is this planted bug live?

@@ -28,7 +28,7 @@ struct Shared {
 
 /// Shared ownership of some bytes of the budget; the bytes come back when the last clone is dropped.
 #[derive(Clone)]
-pub struct Permit(#[allow(dead_code)] Arc<Lent>);
+pub struct Permit(Arc<Lent>);
 
 struct Lent {
     bytes: usize,
@@ -103,6 +103,11 @@ impl Permit {
     /// What this permit, with all its clones, holds.
     pub fn bytes(&self) -> usize {
         self.0.bytes
+    }
+
+    /// The same for all clones, and for no other permit that is alive.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 }
 

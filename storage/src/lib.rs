@@ -16,3 +16,11 @@ pub mod log;
 pub mod metered;
 
 pub mod fragment;
+
+pub mod partition_index;
+
+pub mod tail;
+
+pub mod index_cache;
+
+pub mod reader;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use meta::keys;
 use meta::records::LogRecord;
 use meta::seams::Incarnation;
 use parking_lot::Mutex;
@@ -141,6 +142,11 @@ pub trait LogStore: Send + Sync {
 
     /// The index of one run.
     async fn read_run_index(&self, run: &Run) -> Result<Vec<crate::entry::IndexedEntry>>;
+
+    /// What holds a fragment, by name, for errors: the key of an object, or the path of a file.
+    fn key(&self, fragment: FragmentId) -> String {
+        keys::object::fragment(fragment.log, fragment.segment, fragment.fragment).to_string()
+    }
 
     /// Bytes of a fragment: `position` counts from the fragment's first byte. Never returns fewer bytes than asked for.
     async fn read(&self, run: &Run, position: u64, length: u32) -> Result<Bytes>;

@@ -1,0 +1,127 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use meta::records::LogRecord;
+use meta::seams::Incarnation;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::entry::FragmentIndex;
+use crate::fragment::FragmentBuilder;
+use crate::log::{DurableSink, Log};
+use crate::samples::{entry, partition};
+
+/// Answers index reads, one for each permit of the semaphore.
+struct Slow {
+    reads: AtomicUsize,
+    failures: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Slow {
+    fn new(permits: usize, failures: usize) -> Self {
+        Self { reads: AtomicUsize::new(0), failures: AtomicUsize::new(failures), gate: Semaphore::new(permits) }
+    }
+}
+
+#[async_trait]
+impl LogStore for Slow {
+    async fn open(&self, _: u64, _: Incarnation, _: Arc<dyn DurableSink>) -> Result<Arc<dyn Log>> {
+        unreachable!("only reads")
+    }
+
+    async fn fence(&self, _: u64, _: &LogRecord, _: Incarnation) -> Result<u64> {
+        unreachable!("only reads")
+    }
+
+    async fn read_indexes(
+        &self,
+        _: u64,
+        _: u32,
+        _: u64,
+        _: u64,
+        _: &mut (dyn FnMut(FragmentIndex) -> Result<()> + Send),
+    ) -> Result<()> {
+        unreachable!("only reads")
+    }
+
+    async fn read_run_index(&self, run: &Run) -> Result<Vec<IndexedEntry>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        if self.failures.load(Ordering::SeqCst) > 0 {
+            self.failures.fetch_sub(1, Ordering::SeqCst);
+            return Err(crate::error::Error::Missing { key: "gone".to_owned() });
+        }
+        Ok(sample(run.fragment.fragment).1)
+    }
+
+    async fn read(&self, _: &Run, _: u64, _: u32) -> Result<Bytes> {
+        unreachable!("only indexes")
+    }
+}
+
+fn sample(number: u64) -> (Run, Vec<IndexedEntry>) {
+    let entries = (0..10).map(|offset| entry(partition(1, 0), offset, 1, 50));
+    let id = FragmentId { log: 1, segment: 0, fragment: number };
+    let mut index = entries.collect::<FragmentBuilder>().finish(id, Incarnation(1), None).index;
+    let run = index.runs.remove(0);
+    (run.run, run.entries)
+}
+
+#[tokio::test]
+async fn many_readers_cause_one_read() {
+    let (store, cache) = (Slow::new(0, 0), IndexCache::new(1 << 20));
+    let (run, index) = sample(0);
+    let readers = futures::future::join_all((0..20).map(|_| cache.get(&store, &run)));
+    let open = async { store.gate.add_permits(100) };
+    let (answers, ()) = tokio::join!(biased; readers, open);
+    assert!(answers.into_iter().all(|answer| *answer.unwrap() == index));
+    assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+    cache.get(&store, &run).await.unwrap();
+    assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_not_kept_and_the_next_reader_tries() {
+    let (store, cache) = (Slow::new(100, 1), IndexCache::new(1 << 20));
+    let (run, _) = sample(0);
+    let answers = futures::future::join_all((0..3).map(|_| cache.get(&store, &run))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1, "only the one that read is told");
+    assert_eq!(store.reads.load(Ordering::SeqCst), 2);
+    store.failures.store(1, Ordering::SeqCst);
+    let (other, _) = sample(1);
+    assert!(cache.get(&store, &other).await.is_err());
+    assert!(cache.get(&store, &other).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_reader_that_gives_up_leaves_the_next_one_its_turn() {
+    let (store, cache) = (Slow::new(0, 0), IndexCache::new(1 << 20));
+    let (run, _) = sample(0);
+    tokio::select! {
+        biased;
+        _ = cache.get(&store, &run) => panic!("the gate is closed"),
+        () = tokio::task::yield_now() => {}
+    }
+    store.gate.add_permits(1);
+    assert!(cache.get(&store, &run).await.is_ok());
+}
+
+#[tokio::test]
+async fn bounded_in_bytes_and_least_recently_used_first() {
+    let one = OVERHEAD_BYTES + 10 * size_of::<IndexedEntry>();
+    let (store, cache) = (Slow::new(100, 0), IndexCache::new(3 * one));
+    for number in [0, 1, 2, 0, 3] {
+        cache.get(&store, &sample(number).0).await.unwrap();
+        assert!(cache.bytes() <= 3 * one);
+    }
+    assert_eq!(store.reads.load(Ordering::SeqCst), 4);
+    cache.get(&store, &sample(0).0).await.unwrap();
+    assert_eq!(store.reads.load(Ordering::SeqCst), 4, "used lately");
+    cache.get(&store, &sample(1).0).await.unwrap();
+    assert_eq!(store.reads.load(Ordering::SeqCst), 5, "least recently used");
+    let nothing = IndexCache::new(0);
+    nothing.get(&store, &sample(0).0).await.unwrap();
+    assert_eq!(nothing.bytes(), 0);
+}

@@ -1,0 +1,167 @@
+use meta::error::ErrorKind;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::entry::FragmentId;
+
+fn partition() -> TopicPartition {
+    TopicPartition { topic: Uuid::from_u128(7), partition: 3 }
+}
+
+fn run(fragment: u64, base_offset: i64, next_offset: i64, max_timestamp: i64, leader_epoch: i32) -> Run {
+    Run {
+        fragment: FragmentId { log: 1, segment: 0, fragment },
+        base_offset,
+        next_offset,
+        max_timestamp,
+        leader_epoch,
+        file_position: 0,
+        position: 64,
+        length: 100,
+        index_position: 200,
+        index_length: 80,
+    }
+}
+
+#[test]
+fn a_gap_is_refused_by_name_and_changes_nothing() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    index.append(run(0, 0, 10, 5, 1)).unwrap();
+    let before = index.clone();
+    let error = index.append(run(1, 11, 20, 5, 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let text = error.to_string();
+    assert!(text.contains(&partition().to_string()), "{text}");
+    assert!(text.contains("a gap") && text.contains("1/0/1") && text.contains("11") && text.contains("10"), "{text}");
+    assert_eq!(index, before);
+}
+
+#[test]
+fn an_overlap_is_refused() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    index.append(run(0, 0, 10, 5, 1)).unwrap();
+    for wrong in [run(1, 9, 20, 5, 1), run(1, 0, 10, 5, 1), run(1, 10, 10, 5, 1), run(1, 10, 9, 5, 1)] {
+        assert_eq!(index.append(wrong).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+    assert_eq!((index.len(), index.next_offset()), (1, 10));
+}
+
+#[test]
+fn the_first_run_begins_at_the_log_start() {
+    let mut index = PartitionIndex::new(partition(), 100);
+    assert!(index.append(run(0, 0, 10, 5, 1)).is_err());
+    index.append(run(0, 100, 110, 5, 1)).unwrap();
+    assert_eq!(index.find(99), None);
+    assert_eq!(index.find(100).unwrap().base_offset, 100);
+}
+
+#[test]
+fn leader_epochs_never_fall() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    index.append(run(0, 0, 10, 5, 4)).unwrap();
+    let text = index.append(run(1, 10, 20, 5, 3)).unwrap_err().to_string();
+    assert!(text.contains("leader epoch 3") && text.contains("after epoch 4"), "{text}");
+}
+
+#[test]
+fn an_epoch_ends_where_the_next_begins() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    assert_eq!(index.epoch_end(0), None);
+    for (n, epoch) in [(0, 2), (1, 2), (2, 5), (3, 9)] {
+        index.append(run(n as u64, n * 10, n * 10 + 10, 0, epoch)).unwrap();
+    }
+    let end = |epoch| index.epoch_end(epoch).map(|end| (end.epoch, end.end_offset));
+    assert_eq!(end(1), Some((1, 0)), "older than all data");
+    assert_eq!(end(2), Some((2, 20)));
+    assert_eq!(end(3), Some((2, 20)), "no data of its own: the epoch below");
+    assert_eq!(end(5), Some((5, 30)));
+    assert_eq!(end(8), Some((5, 30)));
+    assert_eq!(end(9), Some((9, 40)), "the latest epoch ends at the end");
+    assert_eq!(end(10), None, "newer than all data");
+    assert_eq!(index.latest_epoch(), Some(9));
+}
+
+#[test]
+fn timestamps_need_not_rise() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    for (n, timestamp) in [(0, 50), (1, 10), (2, 70), (3, 70), (4, -1)] {
+        index.append(run(n as u64, n * 10, n * 10 + 10, timestamp, 0)).unwrap();
+    }
+    let found = |timestamp, from| index.find_timestamp(timestamp, from).map(|run| run.base_offset);
+    assert_eq!(found(5, 0), Some(0));
+    assert_eq!(found(51, 0), Some(20));
+    assert_eq!(found(5, 10), Some(10), "from the given offset on");
+    assert_eq!(found(71, 0), None);
+    assert_eq!(index.max_timestamp_run().unwrap().base_offset, 20, "the earliest of equals");
+}
+
+#[test]
+fn the_log_start_only_rises() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    for n in 0..200 {
+        index.append(run(n as u64, n * 10, n * 10 + 10, 1000 - n, (n / 50) as i32)).unwrap();
+    }
+    index.advance_log_start(705);
+    assert_eq!((index.log_start(), index.len()), (705, 130));
+    assert_eq!(index.find(704), None);
+    assert_eq!(index.find(705).unwrap().base_offset, 700, "the run that holds it stays");
+    assert_eq!(index.max_timestamp_run().unwrap().base_offset, 700);
+    assert_eq!(index.epoch_end(0), Some(EpochEnd { epoch: 0, end_offset: 705 }));
+    index.advance_log_start(3);
+    assert_eq!(index.log_start(), 705);
+    index.advance_log_start(9999);
+    assert_eq!((index.log_start(), index.next_offset(), index.len()), (2000, 2000, 0));
+    assert_eq!(index.max_timestamp_run(), None);
+    index.append(run(200, 2000, 2010, 5, 3)).unwrap();
+    assert_eq!(index.max_timestamp_run().unwrap().base_offset, 2000);
+}
+
+#[test]
+fn a_run_costs_about_a_hundred_bytes() {
+    let mut index = PartitionIndex::new(partition(), 0);
+    for n in 0..10_000 {
+        index.append(run(n as u64, n, n + 1, n, 0)).unwrap();
+    }
+    let bytes = index.runs.capacity() * size_of::<Run>() + index.group_max_timestamps.capacity() * 8;
+    assert!(bytes / 10_000 <= 104, "{} bytes a run", bytes / 10_000);
+}
+
+proptest! {
+    /// The index answers as a scan over all runs does, however far the log start has moved.
+    #[test]
+    fn answers_like_a_scan(
+        steps in prop::collection::vec((1i64..20, 0i64..50), 1..300),
+        start in 0i64..6000,
+        timestamp in 0i64..55,
+        offset in 0i64..6000,
+    ) {
+        let mut index = PartitionIndex::new(partition(), 0);
+        let mut runs = Vec::new();
+        let mut next = 0;
+        for (n, (count, timestamp)) in steps.into_iter().enumerate() {
+            let added = run(n as u64, next, next + count, timestamp, 0);
+            next += count;
+            index.append(added).unwrap();
+            runs.push(added);
+            if n == 150 {
+                index.advance_log_start(start);
+            }
+        }
+        index.advance_log_start(start);
+        let start = index.log_start();
+        runs.retain(|run| run.next_offset > start);
+        let holds = |run: &&Run| run.next_offset > offset;
+        prop_assert_eq!(index.find(offset), runs.iter().find(|run| offset >= start && holds(run)));
+        prop_assert_eq!(
+            index.runs_from(offset).copied().collect::<Vec<_>>(),
+            runs.iter().filter(holds).copied().collect::<Vec<_>>()
+        );
+        prop_assert_eq!(
+            index.find_timestamp(timestamp, offset),
+            runs.iter().filter(holds).find(|run| run.max_timestamp >= timestamp)
+        );
+        let max = runs.iter().map(|run| run.max_timestamp).max();
+        prop_assert_eq!(index.max_timestamp_run(), runs.iter().find(|run| Some(run.max_timestamp) == max));
+    }
+}

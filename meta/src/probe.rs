@@ -3,7 +3,7 @@
 //! Servers exist that accept `If-None-Match: *` and ignore it. On such a store two brokers would both own the log, so it
 //! is refused at start. Each round races distinct bodies for one fresh key with create-if-absent; then at most one may
 //! have been accepted, what is there must be a contender's and must be the winner's, and a later create must be refused
-//! and change nothing. Rounds run at once, so that a probe costs four round trips. Keys carry a fresh random number and
+//! and change nothing. Rounds run at once, so that a probe costs five round trips. Keys carry a fresh random number and
 //! are deleted afterwards.
 //!
 //! Only what the core uses is probed: each promise is one function that runs its own rounds, and `probe` runs them all.
@@ -127,7 +127,7 @@ async fn race(store: &Arc<dyn ObjectStore>, random: &Random, path: &Path) -> Res
         return Err(Reason::AcceptedRace { accepted: winners.len() });
     }
     // None may be told that it won: a lost reply, then a refusal of the client's own second attempt.
-    let Some(held) = read(store, path).await? else {
+    let Some(held) = read(store, path, &bodies).await? else {
         return Err(match winners.is_empty() {
             true => Reason::Unreachable(why),
             false => Reason::HeldAnother { when: "accepted a create and then held nothing" },
@@ -141,7 +141,7 @@ async fn race(store: &Arc<dyn ObjectStore>, random: &Random, path: &Path) -> Res
         Err(error) if is_refusal(&error) => return Err(Reason::Refused(error)),
         Err(_) => {}
     }
-    match read(store, path).await? {
+    match read(store, path, std::slice::from_ref(&held)).await? {
         Some(now) if now == held => Ok(()),
         _ => Err(Reason::HeldAnother { when: "refused a create and yet changed the object" }),
     }
@@ -159,13 +159,13 @@ async fn create(store: &Arc<dyn ObjectStore>, path: &Path, body: &Bytes) -> Resu
     }
 }
 
-/// What is there. Only two equal reads count: one reply could be damaged on its way.
-async fn read(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Option<Bytes>, Reason> {
+/// What is there. Anything unexpected counts only if it is read twice: one reply could be damaged on its way.
+async fn read(store: &Arc<dyn ObjectStore>, path: &Path, expected: &[Bytes]) -> Result<Option<Bytes>, Reason> {
     let mut why = String::from("its reads differ");
     let mut seen: Option<Option<Bytes>> = None;
     for attempt in 0..2 * ATTEMPTS_MAX {
-        let get = async { store.get(path).await?.bytes().await };
-        let found = match timeout(CALL_TIMEOUT, get).await {
+        let found = match timeout(CALL_TIMEOUT, get(store, path)).await {
+            Ok(Ok(bytes)) if expected.contains(&bytes) => return Ok(Some(bytes)),
             Ok(Ok(bytes)) => Some(bytes),
             Ok(Err(Error::NotFound { .. })) => None,
             Ok(Err(error)) if is_refusal(&error) => return Err(Reason::Refused(error)),
@@ -185,4 +185,15 @@ async fn read(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Option<Bytes>
         seen = Some(found);
     }
     Err(Reason::Unreachable(why))
+}
+
+/// A whole object.
+async fn get(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Bytes, Error> {
+    let answer = store.get(path).await?;
+    let size = answer.meta.size;
+    let bytes = answer.bytes().await?;
+    if bytes.len() as u64 == size {
+        return Ok(bytes);
+    }
+    Err(Error::Generic { store: "probe", source: format!("{} of {size} bytes", bytes.len()).into() })
 }

@@ -147,10 +147,12 @@ async fn an_observer_is_told_what_it_took() {
 #[tokio::test(start_paused = true)]
 async fn racing_writers_agree_on_one_winner() {
     for seed in 0..200 {
-        let plan = FaultPlan {
+        let mut plan = FaultPlan {
             latency: Duration::from_millis(1)..=Duration::from_millis(90),
             ..FaultPlan::ambiguous(if seed % 4 == 0 { 0.9 } else { 0.4 })
         };
+        // Of so many damaged reads two would now and then be damaged in the very same bit.
+        plan.get.retain(|(_, fault)| seed % 4 != 0 || *fault != Fault::BitFlip);
         let store = FaultStore::new(Arc::new(InMemory::new()), Random::from_seed(seed), plan);
         let outcomes = futures::future::join_all((1..=4).map(|id| create(&store, id))).await;
         store.set_plan(FaultPlan::default());

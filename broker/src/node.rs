@@ -14,9 +14,9 @@ mod tests;
 use std::sync::Arc;
 
 use meta::error::ErrorKind;
-use meta::seams::{Random, WallClock};
+use meta::seams::{Incarnation, Random, WallClock};
 use object_store::ObjectStore;
-use storage::folder::FolderLock;
+use storage::folder::Folder;
 use storage::metered::StoreCounters;
 
 use crate::config::BrokerConfig;
@@ -76,10 +76,12 @@ impl StartError {
 /// Everything a broker is made of that a test may want to replace.
 pub struct NodeParts {
     pub config: BrokerConfig,
+    /// Of this start. A locked folder has been signed with it.
+    pub incarnation: Incarnation,
     pub store: Arc<dyn ObjectStore>,
     pub counters: Arc<StoreCounters>,
     /// The locked folder, if the storage is one: then logs are files in it, and nobody can take over.
-    pub folder: Option<FolderLock>,
+    pub folder: Option<Arc<Folder>>,
     pub random: Random,
     pub clock: Arc<dyn WallClock>,
     pub listener: Box<dyn Listener>,

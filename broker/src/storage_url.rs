@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meta::probe;
-use meta::seams::Random;
+use meta::seams::{Incarnation, Random, WallClock};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
-use storage::folder::FolderLock;
+use storage::folder::Folder;
 use storage::metered::{MeteredStore, StoreCounters};
 use url::Url;
 
@@ -52,7 +52,7 @@ pub struct OpenStorage {
     /// For people: what is behind it.
     pub description: String,
     /// The folder, locked by this process, or None if it is not a folder.
-    pub folder: Option<FolderLock>,
+    pub folder: Option<Arc<Folder>>,
 }
 
 impl StorageUrl {
@@ -81,27 +81,27 @@ impl StorageUrl {
     }
 
     /// Opens, locks or probes it.
-    pub async fn open(&self, random: &Random) -> Result<OpenStorage, StorageError> {
+    pub async fn open(&self, incarnation: Incarnation, random: &Random, clock: &dyn WallClock) -> Result<OpenStorage, StorageError> {
         match self {
             Self::Memory => {
                 let (store, counters) = MeteredStore::new(Arc::new(InMemory::new()));
                 let description = "memory (gone when this process ends)".to_owned();
                 Ok(OpenStorage { store: Arc::new(store), counters, description, folder: None })
             }
-            Self::Folder(path) => open_folder(path),
+            Self::Folder(path) => open_folder(path, incarnation, clock.now_ms()),
             Self::S3(url) => open_bucket(url, random).await,
         }
     }
 }
 
-fn open_folder(path: &Path) -> Result<OpenStorage, StorageError> {
+fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result<OpenStorage, StorageError> {
     let given = path.display().to_string();
     let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
-    let lock = FolderLock::acquire(path).map_err(|error| unusable(Box::new(error)))?;
-    let files = LocalFileSystem::new_with_prefix(lock.path()).map_err(|error| unusable(Box::new(error)))?.with_fsync(true);
+    let lock = Folder::lock(path, incarnation, started_ms).map_err(|error| unusable(Box::new(error)))?;
+    let files = LocalFileSystem::new_with_prefix(lock.root()).map_err(|error| unusable(Box::new(error)))?.with_fsync(true);
     let (store, counters) = MeteredStore::new(Arc::new(files));
-    let description = format!("folder {}", lock.path().display());
-    Ok(OpenStorage { store: Arc::new(store), counters, description, folder: Some(lock) })
+    let description = format!("folder {}", lock.root().display());
+    Ok(OpenStorage { store: Arc::new(store), counters, description, folder: Some(Arc::new(lock)) })
 }
 
 async fn open_bucket(url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {

@@ -6,8 +6,6 @@
 pub mod store {
     use uuid::Uuid;
 
-    use crate::error::{Error, Result};
-
     /// The cluster's id, written once by the first broker that ever started here.
     pub const CLUSTER: &str = "cluster";
     /// The next producer id that was not yet handed out to a broker.
@@ -20,12 +18,6 @@ pub mod store {
     /// A log's record: who writes it, its segments and their ends.
     pub fn log(log: u64) -> String {
         format!("{LOGS}{log:010}")
-    }
-
-    /// The number in a log's key.
-    pub fn log_number(key: &str) -> Result<u64> {
-        let number = key.strip_prefix(LOGS).and_then(|number| number.parse().ok());
-        number.ok_or_else(|| Error::Corrupt { key: key.to_owned(), why: "not the key of a log".to_owned() })
     }
 
     /// A topic's record, by name: id, partition count, configuration.

@@ -7,12 +7,13 @@ use meta::error::{Error as MetaError, Result as MetaResult};
 use meta::keys::store as keys;
 use meta::records::{self, ClusterRecord, LogRecord, LogState};
 use meta::seams::{Incarnation, Random};
+use meta::settled::Settler;
 use meta::store::{MetaStore, Txn, TxnOutcome};
 use storage::file_log::{FileLogOptions, FileLogStore};
-use storage::folder::FolderLock;
+use storage::files::FolderFiles;
 use storage::log::LogStore;
 use storage::object_log::{ObjectLogStore, WriterOptions};
-use storage::registry::Registry;
+use storage::registry;
 use tokio::time::Instant;
 
 use crate::partitions::Partitions;
@@ -34,61 +35,53 @@ pub struct TakenOver {
 
 /// Takes over the metadata, fences and seals every log that is not sealed yet, and registers our own.
 pub async fn take_over(parts: &NodeParts) -> Result<TakenOver, StartError> {
-    let incarnation = Incarnation::generate(&parts.random);
+    let incarnation = parts.incarnation;
     let options = EmbeddedOptions { exclusive: parts.folder.is_some(), ..EmbeddedOptions::default() };
     let embedded = EmbeddedStore::open(parts.store.clone(), incarnation, &parts.random, options).await?;
     let meta: Arc<dyn MetaStore> = Arc::new(embedded);
     fail::fail_point!("node::metadata_taken_over");
     let cluster_id = cluster_id(&*meta, &parts.random).await?;
-    let registry = Registry::new(meta.clone());
-    let logs = log_store(parts, registry.clone());
+    let logs = log_store(parts, meta.clone()).map_err(StartError::from_storage)?;
 
-    let mut history = Vec::new();
+    let mut history = registry::logs(&*meta).await.map_err(StartError::from_storage)?;
     let mut sealed = Vec::new();
-    for entry in meta.list(keys::LOGS).await?.entries {
-        let number = keys::log_number(&entry.key)?;
-        let mut record: LogRecord = records::decode(&entry.key, &entry.value)?;
+    for (number, record) in &mut history {
         if record.state != LogState::Sealed {
-            record = fence(&registry, &*logs, number, incarnation).await?;
-            sealed.push((number, record.clone()));
+            *record = fence(&*meta, &*logs, *number, incarnation).await?;
+            sealed.push((*number, record.clone()));
         }
-        history.push((number, record));
     }
     fail::fail_point!("node::logs_fenced");
-    let log = registry.register(incarnation, &sealed).await.map_err(StartError::from_storage)?;
+    let log = registry::register(&*meta, incarnation, &sealed).await.map_err(StartError::from_storage)?;
     fail::fail_point!("node::log_registered");
     Ok(TakenOver { incarnation, meta, logs, cluster_id, log, history })
 }
 
-fn log_store(parts: &NodeParts, registry: Registry) -> Arc<dyn LogStore> {
-    match &parts.folder {
-        Some(folder) => file_logs(folder, registry),
-        None => {
-            let options = WriterOptions {
-                flush_interval: parts.config.flush_interval,
-                flush_bytes: parts.config.flush_bytes,
-                ..WriterOptions::default()
-            };
-            Arc::new(ObjectLogStore::new(parts.store.clone(), registry, options))
-        }
+fn log_store(parts: &NodeParts, meta: Arc<dyn MetaStore>) -> storage::error::Result<Arc<dyn LogStore>> {
+    if let Some(folder) = &parts.folder {
+        let files = Arc::new(FolderFiles::new(folder.clone()));
+        return Ok(Arc::new(FileLogStore::new(files, meta, FileLogOptions::default())?));
     }
-}
-
-fn file_logs(folder: &FolderLock, registry: Registry) -> Arc<dyn LogStore> {
-    Arc::new(FileLogStore::new(folder, registry, FileLogOptions::default()))
+    let options = WriterOptions {
+        flush_interval: parts.config.flush_interval,
+        flush_bytes: parts.config.flush_bytes,
+        ..WriterOptions::default()
+    };
+    Ok(Arc::new(ObjectLogStore::new(Settler::new(parts.store.clone()), meta, options)))
 }
 
 /// Stops a log's writer for good. Returns its record with every end known; the caller makes that durable.
-async fn fence(registry: &Registry, logs: &dyn LogStore, number: u64, sealer: Incarnation) -> Result<LogRecord, StartError> {
-    let mut record = registry.begin_sealing(number).await.map_err(StartError::from_storage)?;
+async fn fence(
+    meta: &dyn MetaStore,
+    logs: &dyn LogStore,
+    number: u64,
+    sealer: Incarnation,
+) -> Result<LogRecord, StartError> {
+    let record = registry::begin_sealing(meta, number).await.map_err(StartError::from_storage)?;
     fail::fail_point!("node::log_sealing");
     let end = logs.fence(number, &record, sealer).await.map_err(StartError::from_storage)?;
     tracing::info!(log = number, segments = record.segments.len(), end, "fenced the log of a previous start");
-    if let Some(last) = record.segments.last_mut() {
-        last.end = Some(end);
-    }
-    record.state = LogState::Sealed;
-    Ok(record)
+    Ok(registry::sealed(&record, end))
 }
 
 /// Reads the cluster's id, or writes it if this is the first start.

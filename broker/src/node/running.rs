@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use meta::store::MetaStore;
 use storage::budget::Budget;
+use storage::folder::Folder;
 use storage::log::{DurableSink, Log};
 use storage::reader::Reader;
 use storage::tail::Tail;
@@ -30,7 +31,7 @@ pub struct Node {
     meta: Arc<dyn MetaStore>,
     server: Server,
     /// Keeps the folder locked for as long as anything here may write to it.
-    _folder: Option<storage::folder::FolderLock>,
+    _folder: Option<Arc<Folder>>,
 }
 
 impl Node {

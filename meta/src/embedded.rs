@@ -29,11 +29,16 @@ use crate::settled::{Patience, Settler};
 use crate::store::{KeyValue, LeaseId, Listing, MetaStore, Revision, Txn, TxnOutcome, Watch};
 
 mod codec;
-mod open;
-mod owner;
-mod prepared;
+
 mod reader;
+
+mod prepared;
+
+mod open;
+
 mod snapshots;
+
+mod owner;
 
 use owner::Owner;
 use reader::Reader;

@@ -1,3 +1,5 @@
+//! The suites against every backend of this crate.
+
 use std::time::Duration;
 
 use object_store::local::LocalFileSystem;

@@ -183,7 +183,7 @@ pub fn decode_record(key: &str, number: u64, bytes: &Bytes) -> Result<Record> {
     let mut ops = Vec::new();
     for _ in 0..count {
         ops.push(match input.array()? {
-            [1] => Op::Put { key: input.text()?, value: input.bytes()?, lease: input.lease()? },
+            [1] => Op::Put { key: input.text()?, value: input.value()?, lease: input.lease()? },
             [2] => Op::Delete { key: input.text()? },
             _ => return Err(input.corrupt("it holds an unknown operation")),
         });
@@ -203,8 +203,7 @@ pub fn decode_snapshot(key: &str, number: u64, bytes: &Bytes) -> Result<Snapshot
     for _ in 0..count {
         entries.push(KeyValue {
             key: input.text()?,
-            // Not a slice of the whole: it would keep the whole in memory for as long as one value lives.
-            value: Bytes::copy_from_slice(&input.bytes()?),
+            value: input.value()?,
             create_revision: input.u64()?,
             mod_revision: input.u64()?,
             lease: input.lease()?,
@@ -263,6 +262,11 @@ impl Input<'_> {
     fn bytes(&mut self) -> Result<Bytes> {
         let length = self.u32()?;
         self.take(length as usize)
+    }
+
+    /// A copy, not a slice of the whole: that would keep the whole in memory for as long as one value lives.
+    fn value(&mut self) -> Result<Bytes> {
+        self.bytes().map(|value| Bytes::copy_from_slice(&value))
     }
 
     fn text(&mut self) -> Result<String> {

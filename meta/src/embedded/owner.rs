@@ -154,7 +154,8 @@ impl Owner {
         // Remembered before the first attempt: the caller may go away at any await from here on.
         writer.unsettled = prepared;
         self.settle(writer).await?;
-        self.with(|state| Ok(Some(state.kv.revision())))
+        // Also if the store was closed meanwhile: it is committed.
+        Ok(Some(self.state.lock().kv.revision()))
     }
 
     /// Brings the write that was left without an outcome to one, if there is any.

@@ -1,3 +1,5 @@
+//! The embedded store: restarts, takeovers, zombies, unknown outcomes, snapshots, damage.
+
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;

@@ -1,3 +1,5 @@
+//! Each fault does what it says, once, and the same seed does it again.
+
 use super::*;
 use futures::TryStreamExt;
 use object_store::{Error, ObjectStoreExt};

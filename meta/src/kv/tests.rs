@@ -1,3 +1,5 @@
+//! The state machine against the obvious model.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

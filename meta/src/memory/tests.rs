@@ -1,3 +1,5 @@
+//! What the in-memory store does beyond the conformance suite.
+
 use super::*;
 use crate::store::Event;
 

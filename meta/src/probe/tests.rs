@@ -1,3 +1,5 @@
+//! Stores that break their promise are refused; faults on the way are not.
+
 use super::*;
 use std::ops::Range;
 

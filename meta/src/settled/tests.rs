@@ -1,3 +1,5 @@
+//! Every row of the fault table, and races under all of them at once.
+
 use super::*;
 use crate::faults::{Fault, FaultPlan, FaultStore, Operation};
 use crate::seams::Random;

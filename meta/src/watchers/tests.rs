@@ -1,3 +1,5 @@
+//! Order, prefixes and bounds of watches.
+
 use super::*;
 use crate::store::Txn;
 

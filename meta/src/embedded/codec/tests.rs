@@ -1,3 +1,5 @@
+//! Round trips of records and snapshots, and every kind of damage to them.
+
 use super::*;
 
 fn stamp(kind: Kind) -> Stamp {

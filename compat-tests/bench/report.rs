@@ -1,0 +1,261 @@
+//! Medians, ratios and tables. Ratios are taken within a round, where both brokers met the same machine, and the
+//! median is taken of the ratios.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use serde_json::{Value, json};
+
+use crate::servers::Who;
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Produce,
+    Java,
+    Fetch,
+    Latency,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Produce => "produce",
+            Self::Java => "produce-java",
+            Self::Fetch => "fetch",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+/// One line of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Case {
+    pub kind: Kind,
+    pub partitions: usize,
+    pub record_bytes: usize,
+    pub batch_bytes: usize,
+}
+
+/// One run of one case against one server. GB and MB are of record values, in powers of ten.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub case: Case,
+    pub who: Who,
+    pub round: usize,
+    pub mb_per_s: f64,
+    pub cpu_s_per_gb: f64,
+    pub client_cpu_s_per_gb: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+}
+
+/// What the folder did in one round.
+#[derive(Debug, Clone, Copy)]
+pub struct FolderSample {
+    pub round: usize,
+    /// Bytes written and synced at a time.
+    pub chunk_bytes: usize,
+    pub mb_per_s: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+}
+
+#[derive(Debug, Default)]
+pub struct Report {
+    pub samples: Vec<Sample>,
+    pub folder: Vec<FolderSample>,
+    /// Largest resident set, by server.
+    pub peak_memory_bytes: BTreeMap<Who, u64>,
+}
+
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[odd / 2],
+        even => (values[even / 2 - 1] + values[even / 2]) / 2.0,
+    }
+}
+
+impl Report {
+    fn of(&self, case: Case, who: Who) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| sample.case == case && sample.who == who)
+    }
+
+    fn median_of(&self, case: Case, who: Who, figure: fn(&Sample) -> f64) -> f64 {
+        median(self.of(case, who).map(figure))
+    }
+
+    /// How many times Kafka's figure Woodpecker's is.
+    fn ratio(&self, case: Case, figure: fn(&Sample) -> f64) -> f64 {
+        median(self.of(case, Who::Woodpecker).filter_map(|ours| {
+            let theirs = self.of(case, Who::Kafka).find(|theirs| theirs.round == ours.round)?;
+            Some(figure(ours) / figure(theirs))
+        }))
+    }
+
+    fn cases(&self, kind: Kind) -> Vec<Case> {
+        let mut cases: Vec<Case> = self.samples.iter().map(|sample| sample.case).filter(|c| c.kind == kind).collect();
+        cases.sort_unstable();
+        cases.dedup();
+        cases
+    }
+
+    /// Markdown, so that it can go into a README as it is.
+    pub fn tables(&self) -> String {
+        let mut text = String::new();
+        self.throughput(
+            &mut text,
+            Kind::Produce,
+            "Produce, acks=all, our own client (4 connections, 5 requests in flight on each)",
+        );
+        self.throughput(&mut text, Kind::Java, "Produce, acks=all, Kafka's ProducerPerformance");
+        self.throughput(&mut text, Kind::Fetch, "Fetch from start to end, our own client");
+        self.latency(&mut text);
+        self.limits(&mut text);
+        text
+    }
+
+    fn throughput(&self, text: &mut String, kind: Kind, title: &str) {
+        let cases = self.cases(kind);
+        if cases.is_empty() {
+            return;
+        }
+        push(text, format_args!("\n### {title}\n"));
+        push(
+            text,
+            format_args!(
+                "| partitions | record | batch | Kafka MB/s | Woodpecker MB/s | null sink MB/s | Kafka CPU-s/GB | Woodpecker CPU-s/GB | null sink CPU-s/GB | bytes per broker CPU-second, times Kafka's | Kafka p50 / p99 ms | Woodpecker p50 / p99 ms |"
+            ),
+        );
+        push(text, format_args!("|{}", "--:|".repeat(12)));
+        for case in cases {
+            let rate = |who| number(self.median_of(case, who, |s| s.mb_per_s), 0);
+            let cpu = |who| number(self.median_of(case, who, |s| s.cpu_s_per_gb), 2);
+            let latency = |who| {
+                let (p50, p99) = (self.median_of(case, who, |s| s.p50_ms), self.median_of(case, who, |s| s.p99_ms));
+                format!("{} / {}", number(p50, 1), number(p99, 1))
+            };
+            let cells = [
+                case.partitions.to_string(),
+                size(case.record_bytes),
+                size(case.batch_bytes),
+                rate(Who::Kafka),
+                rate(Who::Woodpecker),
+                rate(Who::Sink),
+                cpu(Who::Kafka),
+                cpu(Who::Woodpecker),
+                cpu(Who::Sink),
+                number(self.ratio(case, |s| 1.0 / s.cpu_s_per_gb), 1),
+                latency(Who::Kafka),
+                latency(Who::Woodpecker),
+            ];
+            push(text, format_args!("| {} |", cells.join(" | ")));
+        }
+    }
+
+    fn latency(&self, text: &mut String) {
+        for case in self.cases(Kind::Latency) {
+            let record = size(case.record_bytes);
+            push(text, format_args!("\n### Latency at low load: one record of {record} at a time, acks=all\n"));
+            push(text, format_args!("| | p50 ms | p99 ms |\n|---|--:|--:|"));
+            for who in [Who::Kafka, Who::Woodpecker] {
+                let (p50, p99) = (self.median_of(case, who, |s| s.p50_ms), self.median_of(case, who, |s| s.p99_ms));
+                push(text, format_args!("| {} | {} | {} |", who.name(), number(p50, 2), number(p99, 2)));
+            }
+        }
+    }
+
+    fn limits(&self, text: &mut String) {
+        push(text, format_args!("\n### The folder itself: append, fdatasync, repeat\n"));
+        push(text, format_args!("| bytes at a time | MB/s | p50 ms | p99 ms |\n|--:|--:|--:|--:|"));
+        let mut chunks: Vec<usize> = self.folder.iter().map(|sample| sample.chunk_bytes).collect();
+        chunks.sort_unstable();
+        chunks.dedup();
+        for chunk in chunks {
+            let of = |figure: fn(&FolderSample) -> f64| {
+                median(self.folder.iter().filter(|sample| sample.chunk_bytes == chunk).map(figure))
+            };
+            let (rate, p50, p99) = (of(|s| s.mb_per_s), of(|s| s.p50_ms), of(|s| s.p99_ms));
+            push(
+                text,
+                format_args!("| {} | {} | {} | {} |", size(chunk), number(rate, 0), number(p50, 2), number(p99, 2)),
+            );
+        }
+        for (who, bytes) in &self.peak_memory_bytes {
+            push(text, format_args!("\nLargest resident set of {}: {} MiB.", who.name(), bytes >> 20));
+        }
+    }
+
+    /// One JSON object per line, every sample.
+    pub fn json_lines(&self) -> String {
+        let samples = self.samples.iter().map(|sample| {
+            json!({
+                "kind": sample.case.kind.name(), "server": sample.who.name(), "round": sample.round,
+                "partitions": sample.case.partitions, "record_bytes": sample.case.record_bytes,
+                "batch_bytes": sample.case.batch_bytes, "mb_per_s": finite(sample.mb_per_s),
+                "cpu_s_per_gb": finite(sample.cpu_s_per_gb), "client_cpu_s_per_gb": finite(sample.client_cpu_s_per_gb),
+                "p50_ms": finite(sample.p50_ms), "p99_ms": finite(sample.p99_ms),
+            })
+        });
+        let folder = self.folder.iter().map(|sample| {
+            json!({
+                "kind": "folder", "round": sample.round, "chunk_bytes": sample.chunk_bytes,
+                "mb_per_s": finite(sample.mb_per_s), "p50_ms": finite(sample.p50_ms), "p99_ms": finite(sample.p99_ms),
+            })
+        });
+        samples.chain(folder).map(|line| format!("{line}\n")).collect()
+    }
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn finite(value: f64) -> Value {
+    if value.is_finite() { json!((value * 1e4).round() / 1e4) } else { Value::Null }
+}
+
+fn number(value: f64, decimals: usize) -> String {
+    if value.is_finite() { format!("{value:.decimals$}") } else { "-".to_owned() }
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        small if small < 1 << 10 => format!("{small} B"),
+        medium if medium < 1 << 20 => format!("{} KiB", medium >> 10),
+        large => format!("{} MiB", large >> 20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let case = Case { kind: Kind::Produce, partitions: 1, record_bytes: 100, batch_bytes: 16 << 10 };
+        let sample = |who, round, mb_per_s| Sample {
+            case,
+            who,
+            round,
+            mb_per_s,
+            cpu_s_per_gb: 1.0,
+            client_cpu_s_per_gb: 1.0,
+            p50_ms: 1.0,
+            p99_ms: f64::NAN,
+        };
+        let mut report = Report::default();
+        for (round, kafka, woodpecker) in [(0, 100.0, 200.0), (1, 10.0, 50.0), (2, 50.0, 150.0)] {
+            report.samples.push(sample(Who::Kafka, round, kafka));
+            report.samples.push(sample(Who::Woodpecker, round, woodpecker));
+        }
+        assert!((report.ratio(case, |s| s.mb_per_s) - 3.0).abs() < 1e-9);
+        assert!((report.median_of(case, Who::Kafka, |s| s.mb_per_s) - 50.0).abs() < 1e-9);
+        assert!(report.tables().contains("| 1 | 100 B | 16 KiB | 50 | 150 | - |"));
+        assert_eq!(report.json_lines().lines().count(), 6);
+    }
+}

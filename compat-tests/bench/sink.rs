@@ -1,7 +1,8 @@
 //! A broker that throws everything away. What a client reaches against it is the client's own limit, and the CPU time
 //! it takes is the price of merely receiving the bytes.
 //!
-//! It answers ApiVersions, Metadata, CreateTopics, InitProducerId and Produce, and leads every partition of every
+//! It answers ApiVersions, Metadata, CreateTopics, DeleteTopics, ListOffsets,
+//! InitProducerId and Produce, and leads every partition of every
 //! topic; a topic has as many partitions as the command line says.
 
 use std::{
@@ -12,14 +13,16 @@ use std::{
 
 use crate::wire::{
     API_VERSIONS, CREATE_TOPICS, CREATE_TOPICS_VERSION, DELETE_TOPICS, DELETE_TOPICS_VERSION, Decoder, Encoder,
-    INIT_PRODUCER_ID, METADATA, METADATA_VERSION, PRODUCE, PRODUCE_VERSION, failed, read_frame,
+    INIT_PRODUCER_ID, LIST_OFFSETS, LIST_OFFSETS_VERSION, METADATA, METADATA_VERSION, PRODUCE, PRODUCE_VERSION, failed,
+    read_frame,
 };
 
 const UNSUPPORTED_VERSION: i16 = 35;
 /// Key, lowest and highest version.
-const SERVED: [(i16, i16, i16); 6] = [
+const SERVED: [(i16, i16, i16); 7] = [
     (PRODUCE, PRODUCE_VERSION, PRODUCE_VERSION),
     (METADATA, METADATA_VERSION, METADATA_VERSION),
+    (LIST_OFFSETS, LIST_OFFSETS_VERSION, LIST_OFFSETS_VERSION),
     (API_VERSIONS, 0, 0),
     (CREATE_TOPICS, CREATE_TOPICS_VERSION, CREATE_TOPICS_VERSION),
     (DELETE_TOPICS, DELETE_TOPICS_VERSION, DELETE_TOPICS_VERSION),
@@ -67,6 +70,10 @@ fn answer(mut request: Decoder<'_>, port: u16, partitions: usize) -> io::Result<
             request.i32()?;
             let topic = String::from_utf8_lossy(request.string()?).into_owned();
             answer.i32(0).count(1).string(&topic).i16(0);
+        }
+        LIST_OFFSETS => {
+            // Of one partition, as our own client asks.
+            answer.count(1).string("").count(1).i32(0).i16(0).i64(-1).i64(0);
         }
         INIT_PRODUCER_ID => {
             answer.i32(0).i16(0).i64(1).i16(0);

@@ -186,14 +186,15 @@ impl Connection {
             error => return Err(failed(format!("cannot create topic {topic}: Kafka error {error}"))),
         }
         let limit = now() + LEADER_LIMIT;
-        while self.led_partitions(topic)? < partitions {
+        // Kafka's metadata is ahead of its logs for a moment, so every partition is asked as well.
+        while self.led_partitions(topic)? < partitions
+            || (0..partitions).any(|partition| self.end_offset(topic, partition).is_err())
+        {
             if now() > limit {
                 return Err(failed(format!("topic {topic} is not led after {LEADER_LIMIT:?}")));
             }
             pause(Duration::from_millis(50));
         }
-        // Kafka's metadata is sometimes ahead of its logs.
-        pause(Duration::from_millis(100));
         Ok(())
     }
 

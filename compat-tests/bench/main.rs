@@ -104,7 +104,7 @@ impl Arguments {
             java_rounds: self.java_rounds.unwrap_or(java_rounds),
             bytes: self.megabytes.unwrap_or(megabytes) * 1_000_000,
             java_bytes: java_megabytes * 1_000_000,
-            kafka_warm_up_bytes: 2_000_000_000,
+            kafka_warm_up_bytes: if self.quick { 1_000_000_000 } else { 2_000_000_000 },
             latency_records: if self.quick { 300 } else { 600 },
         }
     }

@@ -143,10 +143,11 @@ impl Run {
         let records = load.total_bytes / load.record_bytes as u64;
         let mut printed = None;
         self.sample(server, case, round, || {
+            let since = now();
             let java =
                 java::produce(&script, server.address, &load.topic, load.record_bytes, load.batch_bytes, records)?;
             printed = Some(java);
-            Ok(Outcome { bytes: load.total_bytes, records, ..Outcome::default() })
+            Ok(Outcome { bytes: load.total_bytes, records, elapsed: now() - since, ..Outcome::default() })
         })?;
         // The CPU time is of all records; rate and latency are what the tool prints of its steady state.
         if let (Some(java), Some(sample)) = (printed, self.report.samples.last_mut()) {

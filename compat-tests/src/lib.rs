@@ -3,3 +3,17 @@
 //! Modules are listed bottom-up; none imports one that stands below it in this list.
 
 pub mod checker;
+
+pub mod wait;
+
+pub mod http;
+
+pub mod process;
+
+pub mod s3;
+
+pub mod proxy;
+
+pub mod clients;
+
+pub mod workload;

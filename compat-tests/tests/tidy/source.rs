@@ -42,7 +42,7 @@ pub fn word_positions<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = 
     text.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let before = text[..at].chars().next_back().is_some_and(is_word);
         let after = text[at + word.len()..].chars().next().is_some_and(is_word);
-        !(starts_as_word && before) && !(ends_as_word && after)
+        !(starts_as_word && before || ends_as_word && after)
     })
 }
 

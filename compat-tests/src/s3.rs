@@ -1,0 +1,129 @@
+//! A real S3 server, started once per test process, with a prefix of its own for every test; and the two backends that
+//! a broker's durability is tested on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use crate::http;
+use crate::process::{Launch, free_port, mortal, spawn};
+use crate::wait::until;
+
+const BUCKET: &str = "woodpecker";
+/// The first start builds the server.
+const START_LIMIT: Duration = Duration::from_secs(600);
+
+/// A running S3 server.
+#[derive(Debug)]
+pub struct Server {
+    pub address: String,
+}
+
+/// A place in a bucket that no other test uses.
+#[derive(Debug, Clone)]
+pub struct Prefix {
+    pub url: String,
+    /// HOST:PORT of the server, or of a proxy before it.
+    pub endpoint: String,
+}
+
+impl Prefix {
+    /// The same place, reached through something else.
+    pub fn through(&self, endpoint: &str) -> Self {
+        Self { url: self.url.clone(), endpoint: endpoint.to_owned() }
+    }
+
+    /// Lets a broker keep everything here.
+    pub fn on(&self, launch: Launch) -> Launch {
+        credentials(&self.endpoint).into_iter().fold(launch.storage(&self.url), |l, (name, value)| l.env(name, value))
+    }
+}
+
+/// The variables from which an S3 client takes where and who.
+pub fn credentials(endpoint: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_ENDPOINT_URL", format!("http://{endpoint}")),
+        ("AWS_ACCESS_KEY_ID", "woodpecker".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "woodpecker-secret".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+    ]
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/s3")
+}
+
+/// The server of this test process.
+pub async fn server() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER.get_or_init(start).await
+}
+
+/// A fresh place on the server of this test process.
+pub async fn prefix() -> Prefix {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Prefix { url: format!("s3://{BUCKET}/test-{number}"), endpoint: server().await.address.clone() }
+}
+
+async fn start() -> Server {
+    remove_what_dead_tests_left();
+    let folder = std::env::temp_dir().join(format!("{}{}", folder_prefix(), std::process::id()));
+    std::fs::create_dir_all(folder.join("data").join(BUCKET)).expect("a folder for the S3 server");
+    let log = folder.join("log");
+    let output = std::fs::File::create(&log).expect("the S3 server's log");
+    let health = Command::new(script()).arg("health").output().expect("servers/s3 runs");
+    let health = String::from_utf8_lossy(&health.stdout).trim().to_owned();
+    let address = format!("127.0.0.1:{}", free_port());
+    let port = address.rsplit(':').next().expect("an address has a port");
+    let mut command = mortal(&script());
+    command.args(["run", port]).arg(folder.join("data")).stdin(Stdio::null());
+    command.stdout(output.try_clone().expect("a file handle")).stderr(output);
+    let mut child = spawn(command);
+    until("the S3 server answers", START_LIMIT, async || {
+        let ended = child.try_wait().expect("a child can be waited for");
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(ended.is_none(), "the S3 server ended: {ended:?}\n{}", said());
+        matches!(http::get(&address, &health).await, Ok((200, _)))
+    })
+    .await;
+    Server { address }
+}
+
+fn folder_prefix() -> &'static str {
+    "woodpecker-test-s3-"
+}
+
+/// The server's folder outlives its test process, which has no last word; the next one clears up.
+fn remove_what_dead_tests_left() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(folder_prefix()).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Where a broker keeps what it must not lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Folder,
+    S3,
+}
+
+impl Backend {
+    /// A broker on a fresh place of this kind, running in `folder`.
+    pub async fn launch(self, folder: &Path) -> Launch {
+        let launch = Launch::new(folder);
+        match self {
+            Self::Folder => launch.storage(folder.join("data").to_string_lossy()),
+            Self::S3 => prefix().await.on(launch),
+        }
+    }
+}

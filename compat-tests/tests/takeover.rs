@@ -1,0 +1,161 @@
+//! Two brokers and one place: a folder has one owner until it ends; a bucket belongs to whoever came last, and the one
+//! before acknowledges nothing any more, says so, and exits with code 3.
+
+use std::time::Duration;
+
+use compat_tests::checker::Rules;
+use compat_tests::process::{Broker, Launch};
+use compat_tests::s3::{self, Backend};
+use compat_tests::wait::{Dice, alone, scale};
+use compat_tests::workload::{Load, Workload, drain};
+use compat_tests::{checker, clients};
+use rdkafka::producer::FutureRecord;
+
+/// The exit code of a broker that was fenced by another one.
+const FENCED: i32 = 3;
+/// Without requests nothing tells a broker that it was fenced; with them it must learn it soon.
+const LEARNS_WITHIN: Duration = Duration::from_secs(30);
+
+fn says_that_it_was_fenced(broker: &Broker) {
+    let log = broker.log().to_lowercase();
+    assert!(log.contains("fenced"), "the log does not say that the broker was fenced:\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_broker_on_a_folder_is_refused() {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = Backend::Folder.launch(folder.path()).await;
+    let mut first = launch.start().await;
+    clients::create_topic(&launch.kafka, "kept", 3).await;
+    let workload = Workload::start(&launch.kafka, Load { topic: "kept".to_owned(), ..Load::small("kept", true) });
+    workload.progress(50).await;
+    let second_launch = launch.elsewhere(&folder.path().join("second"));
+    let mut second = second_launch.spawn();
+    let code = second.wait(Duration::from_secs(30)).await;
+    assert!(matches!(code, Some(1 | 2)), "a refused broker exits with a failure of its own, not {code:?}");
+    let log = second.log();
+    assert!(log.contains(&first.pid().to_string()), "the owner's pid {} is not named:\n{log}", first.pid());
+    workload.progress(50).await;
+    assert_eq!(first.exited(), None, "the first broker is untouched");
+    workload.finish(&launch.kafka).await.assert_sound(&Rules::idempotent(), "the first broker's records");
+}
+
+/// Plain producers on `first` while `second` takes its bucket; returns when the first one ended.
+async fn take_over(first: &mut Broker, launch: &Launch, second: &Launch) -> Broker {
+    let workload_on_first = Workload::start(&launch.kafka, Load::small("contested", false));
+    workload_on_first.progress(50).await;
+    let second_broker = second.start().await;
+    let code = first.wait(LEARNS_WITHIN).await;
+    assert_eq!(code, Some(FENCED), "a fenced broker exits with a code of its own");
+    says_that_it_was_fenced(first);
+    // Whatever the first one acknowledged, the second one has; what it did not may be there or not.
+    let mut history = workload_on_first.abandon().await;
+    for index in 0..3 {
+        drain(&second.kafka, &checker::partition("contested", index), &mut history).await;
+    }
+    history.assert_sound(&Rules::plain_without_retries(), "what the first broker acknowledged");
+    second_broker
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_broker_on_a_bucket_takes_over() {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = Backend::S3.launch(&folder.path().join("first")).await;
+    let mut first = launch.start().await;
+    clients::create_topic(&launch.kafka, "contested", 3).await;
+    let second = launch.elsewhere(&folder.path().join("second"));
+    let mut second_broker = take_over(&mut first, &launch, &second).await;
+    let producer = clients::producer(&second.kafka, &[]);
+    let record = FutureRecord::<(), str>::to("contested").partition(0).payload("after");
+    producer.send(record, clients::LIMIT).await.expect("the second broker acknowledges");
+    assert_eq!(second_broker.exited(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_broker_learns_that_it_was_fenced_when_it_is_asked() {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = Backend::S3.launch(&folder.path().join("first")).await;
+    let mut first = launch.start().await;
+    clients::create_topic(&launch.kafka, "read", 1).await;
+    let consumer = clients::consumer(&launch.kafka, &[]);
+    clients::assign(&consumer, "read", [0], rdkafka::Offset::Beginning);
+    // A reader alone, who never writes, must be told too.
+    let reading = tokio::spawn(async move { while consumer.recv().await.is_err() {} });
+    let second = launch.elsewhere(&folder.path().join("second"));
+    let _second_broker = second.start().await;
+    assert_eq!(first.wait(LEARNS_WITHIN).await, Some(FENCED));
+    says_that_it_was_fenced(&first);
+    reading.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_slept_through_a_takeover_is_fenced() {
+    let _turn = alone().await;
+    let mut dice = Dice::new("sleeper");
+    for _ in 0..scale("WOODPECKER_TEST_SLEEP_ROUNDS", 3) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let launch = Backend::S3.launch(&folder.path().join("first")).await;
+        let mut first = launch.start().await;
+        clients::create_topic(&launch.kafka, "slept", 3).await;
+        let workload = Workload::start(&launch.kafka, Load::small("slept", false));
+        workload.progress(100).await;
+        tokio::time::sleep(dice.between(Duration::ZERO, Duration::from_millis(200))).await;
+        // Somewhere between a PUT and its acknowledgement.
+        first.pause();
+        let second = launch.elsewhere(&folder.path().join("second"));
+        let _second_broker = second.start().await;
+        first.resume();
+        assert_eq!(first.wait(LEARNS_WITHIN).await, Some(FENCED));
+        says_that_it_was_fenced(&first);
+        let mut history = workload.abandon().await;
+        for index in 0..3 {
+            drain(&second.kafka, &checker::partition("slept", index), &mut history).await;
+        }
+        history.assert_sound(&Rules::plain_without_retries(), "what was acknowledged before and after the sleep");
+    }
+}
+
+/// Both brokers want the bucket, and each start fences the other. Clients know both addresses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_brokers_that_fight_over_a_bucket_lose_nothing() {
+    let _turn = alone().await;
+    let mut dice = Dice::new("fight");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let one = Backend::S3.launch(&folder.path().join("one")).await;
+    let other = one.elsewhere(&folder.path().join("other"));
+    let mut holder = one.start().await;
+    clients::create_topic(&one.kafka, "fought", 3).await;
+    let both = format!("{},{}", one.kafka, other.kafka);
+    let workload = Workload::start(&both, Load::small("fought", true));
+    for round in 0..scale("WOODPECKER_TEST_FIGHT_ROUNDS", 6) {
+        workload.progress(100).await;
+        tokio::time::sleep(dice.between(Duration::ZERO, Duration::from_millis(300))).await;
+        let challenger = if round % 2 == 0 { &other } else { &one };
+        let mut next = challenger.spawn();
+        // Every third fight the challenger dies somewhere on its way, and comes again.
+        if round % 3 == 2 {
+            tokio::time::sleep(dice.between(Duration::ZERO, Duration::from_millis(200))).await;
+            next.kill().await;
+            next = challenger.spawn();
+        }
+        next.ready().await;
+        assert_eq!(holder.wait(LEARNS_WITHIN).await, Some(FENCED));
+        holder = next;
+    }
+    workload.progress(100).await;
+    let holds = holder.kafka().to_owned();
+    let history = workload.finish(&holds).await;
+    println!("fight: {} acknowledged", history.acknowledged());
+    assert_eq!(history.unknown(), 0, "an idempotent producer learns the fate of everything it sent");
+    history.assert_sound(&Rules::idempotent(), "two brokers and one bucket");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_under_test_is_the_one_that_was_asked_for() {
+    // The suites above say something about durability only on a server that keeps its conditional writes apart.
+    let answer = compat_tests::http::get(&s3::server().await.address, "/woodpecker").await.expect("an answer");
+    assert!(answer.0 >= 400, "the server lets anybody in: {answer:?}");
+}

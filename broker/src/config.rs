@@ -1,5 +1,10 @@
-//! What can be set, its defaults and its limits. Every key can be set on the command line or in the file or in the
-//! environment; an unknown key or a bad value is refused at start by its name.
+//! What can be set, its defaults and its limits.
+//!
+//! `keys::KEYS` is the one table of it: a row is a key of the configuration file, a `WOODPECKER_` variable, for some a
+//! flag, its help text and its limits. An unknown key or a bad value is refused at start by its name; limits that
+//! involve two keys are in `Settings::check`.
+
+pub mod keys;
 
 use std::time::Duration;
 
@@ -52,3 +57,117 @@ impl Default for BrokerConfig {
         }
     }
 }
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `host:port` that clients connect to; port 0 lets the system choose.
+    pub listen: String,
+    /// `host:port` that clients are told; `None`: the address that is listened on.
+    pub advertise: Option<String>,
+    /// `host:port` of health checks and metrics; `None`: no such listener.
+    pub http: Option<String>,
+    /// A URL or a folder.
+    pub storage: String,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub broker: BrokerConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9092".to_owned(),
+            advertise: None,
+            http: Some("127.0.0.1:9644".to_owned()),
+            storage: "./data".to_owned(),
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            broker: BrokerConfig::default(),
+        }
+    }
+}
+
+/// Why the settings are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{origin}: there is no setting {name}{}", suggestion(.name))]
+    UnknownKey { origin: String, name: String },
+    #[error("{origin}: {key}={value}: {allowed}")]
+    BadValue { origin: String, key: &'static str, value: String, allowed: String },
+    #[error("{path}: {why}")]
+    File { path: String, why: String },
+}
+
+/// Names the setting that was probably meant.
+fn suggestion(name: &str) -> String {
+    let close =
+        |key: &&keys::Key| key.name.starts_with(name) || name.starts_with(key.name) || same_words(key.name, name);
+    keys::KEYS.iter().find(close).map(|key| format!("; did you mean {}?", key.name)).unwrap_or_default()
+}
+
+fn same_words(one: &str, other: &str) -> bool {
+    let words = |text: &str| {
+        let mut words: Vec<_> = text.split(['_', '-', '.']).map(str::to_ascii_lowercase).collect();
+        words.sort();
+        words
+    };
+    words(one) == words(other)
+}
+
+impl Settings {
+    /// Checks what involves more than one key, and works out what clients are told to connect to.
+    pub fn check(&mut self) -> Result<(), ConfigError> {
+        let refused = |key: &'static str, value: String, allowed: String| {
+            Err(ConfigError::BadValue { origin: "settings".to_owned(), key, value, allowed })
+        };
+        let broker = &mut self.broker;
+        let least = 2 * broker.request_max_bytes;
+        if broker.memory_bytes < least {
+            let allowed = format!(
+                "must be at least twice request_max_bytes ({}), so {least}: one request being received, one being stored",
+                broker.request_max_bytes
+            );
+            return refused("memory_bytes", broker.memory_bytes.to_string(), allowed);
+        }
+        if broker.message_max_bytes > broker.request_max_bytes {
+            let allowed = format!("must be at most request_max_bytes ({})", broker.request_max_bytes);
+            return refused("message_max_bytes", broker.message_max_bytes.to_string(), allowed);
+        }
+        for (key, bytes) in [("tail_bytes", broker.tail_bytes), ("flush_bytes", broker.flush_bytes)] {
+            if bytes > broker.memory_bytes / 2 {
+                let allowed = format!("must be at most half of memory_bytes ({})", broker.memory_bytes);
+                return refused(key, bytes.to_string(), allowed);
+            }
+        }
+        if broker.fetch_max_bytes > broker.memory_bytes {
+            let allowed = format!("must be at most memory_bytes ({})", broker.memory_bytes);
+            return refused("fetch_max_bytes", broker.fetch_max_bytes.to_string(), allowed);
+        }
+        let (address, key) = match &self.advertise {
+            Some(advertise) => (advertise, "advertise"),
+            None => (&self.listen, "listen"),
+        };
+        let Some((host, port)) = keys::host_and_port(address) else {
+            return refused(key, address.clone(), keys::HOST_PORT.to_owned());
+        };
+        if self.advertise.is_none() && keys::is_wildcard(host) {
+            let allowed = "listens on every address: say with advertise=HOST:PORT under which one clients reach it";
+            return refused("listen", self.listen.clone(), allowed.to_owned());
+        }
+        broker.advertised_host = host.to_owned();
+        broker.advertised_port = port;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

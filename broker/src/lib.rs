@@ -9,3 +9,21 @@ pub mod request;
 pub mod error;
 
 pub mod config;
+
+/// From the command line, the environment and the configuration file to settings.
+pub mod cli;
+
+/// From bytes that anybody may send to a request that can be decoded.
+pub mod wire;
+
+/// What can be seen from outside as numbers.
+pub mod metrics;
+
+/// One connection: requests in, replies out, both in order.
+pub mod connection;
+
+/// Where connections come from, and the loop that accepts and serves them.
+pub mod listener;
+
+/// Metrics and health over HTTP.
+pub mod http;

@@ -15,3 +15,6 @@ pub mod memory;
 
 /// Frames, read from a connection into shared and paid-for chunks.
 pub mod frame;
+
+/// From a checked body to a request, and from a response to bytes.
+pub mod codec;

@@ -58,14 +58,19 @@ pub fn response_is_flexible(api_key: i16, api_version: i16) -> bool {
         && shapes::by_key(api_key).is_some_and(|shape| shape.is_flexible(api_version))
 }
 
-/// Puts the length and the header of a response whose body has so many bytes.
-pub fn put_response(out: &mut BytesMut, correlation_id: i32, flexible: bool, body_bytes: usize) {
-    let length = 4 + usize::from(flexible) + body_bytes;
-    out.put_i32(i32::try_from(length).expect("a response is bounded far below 2 GiB by the fetch limit"));
+/// The most bytes that length and header of a response take.
+pub const RESPONSE_MAX_BYTES: usize = 9;
+
+/// Puts the length and the header of a response whose body has so many bytes. False if no frame can be that long.
+#[must_use]
+pub fn put_response(out: &mut BytesMut, correlation_id: i32, flexible: bool, body_bytes: usize) -> bool {
+    let Ok(length) = i32::try_from(4 + usize::from(flexible) + body_bytes) else { return false };
+    out.put_i32(length);
     out.put_i32(correlation_id);
     if flexible {
         out.put_u8(0);
     }
+    true
 }
 
 #[cfg(test)]

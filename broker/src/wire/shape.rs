@@ -105,7 +105,7 @@ impl RequestShape {
     }
 
     /// Is this body what a request of this version looks like, to the last byte, and harmless to decode?
-    pub fn check(&self, version: i16, body: &[u8]) -> Result<(), Malformed> {
+    pub fn check(&'static self, version: i16, body: &[u8]) -> Result<(), Malformed> {
         let allowance = (body.len().saturating_mul(DECODED_FACTOR)).min(DECODED_MAX_BYTES) + DECODED_FLOOR_BYTES;
         let mut walk =
             Walk { bytes: Reader::new(body), version, flexible: self.is_flexible(version), allowance, field: "body" };
@@ -249,7 +249,8 @@ impl Walk<'_> {
     }
 
     fn structure(&mut self, shape: &'static Struct) -> Result<(), Malformed> {
-        for field in shape.fields.iter().filter(|field| field.exists_in(self.version)) {
+        let version = self.version;
+        for field in shape.fields.iter().filter(|field| field.exists_in(version)) {
             self.field = field.name;
             self.value(field.kind)?;
         }
@@ -379,11 +380,7 @@ fn least_of(kind: Kind, version: i16, flexible: bool) -> usize {
         Kind::Struct(of) => least_bytes(of, version, flexible),
         _ if flexible => 1,
         Kind::String | Kind::NullableString => 2,
-        Kind::NullableBytes
-        | Kind::Structs(_)
-        | Kind::NullableStructs(_)
-        | Kind::FixedArray(_)
-        | Kind::Strings => 4,
+        Kind::NullableBytes | Kind::Structs(_) | Kind::NullableStructs(_) | Kind::FixedArray(_) | Kind::Strings => 4,
     }
 }
 

@@ -268,10 +268,7 @@ pub static OFFSET_FOR_LEADER_EPOCH: RequestShape = RequestShape {
     name: "OffsetForLeaderEpoch",
     flexible_from: 4,
     body: Struct {
-        fields: &[
-            field("replica_id", INT32).since(3),
-            field("topics", Kind::Structs(&OFFSET_FOR_LEADER_EPOCH_TOPIC)),
-        ],
+        fields: &[field("replica_id", INT32).since(3), field("topics", Kind::Structs(&OFFSET_FOR_LEADER_EPOCH_TOPIC))],
         tagged: &[],
         decoded_bytes: size_of::<m::OffsetForLeaderEpochRequest>(),
     },

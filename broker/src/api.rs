@@ -1,0 +1,109 @@
+//! The one table of APIs: which requests are served, in which versions, and by whom. ApiVersions answers from it.
+
+pub mod api_versions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod init_producer_id;
+pub mod metadata;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use kafka_protocol::messages as m;
+use kafka_protocol::protocol::{Decodable, Encodable, Message, VersionRange};
+
+use crate::broker::Broker;
+use crate::connection::Service;
+use crate::request::{CloseConnection, Reply, RequestBody, RequestContext};
+use crate::wire::codec;
+use crate::wire::shape::RequestShape;
+use crate::wire::shapes;
+
+/// Runs up to the request's first wait, in the order of arrival. The body has passed the check against the shape.
+pub type Handler = fn(&Arc<Broker>, RequestContext, RequestBody) -> Result<Reply, CloseConnection>;
+
+/// One API.
+pub struct Api {
+    pub shape: &'static RequestShape,
+    /// What is served, both ends included.
+    pub accepted: VersionRange,
+    /// The lowest version that ApiVersions names. Below `accepted.min` only where clients want to see it.
+    pub advertised_min: i16,
+    pub handler: Handler,
+}
+
+/// What the decoder can decode is the ceiling, and what is served.
+const fn api<T: Message>(shape: &'static RequestShape, handler: Handler) -> Api {
+    Api { shape, accepted: T::VERSIONS, advertised_min: T::VERSIONS.min, handler }
+}
+
+/// In the order of their keys.
+pub static APIS: &[Api] = &[
+    api::<m::MetadataRequest>(&shapes::METADATA, |broker, context, body| {
+        typed(broker, context, body, metadata::handle)
+    }),
+    api::<m::ApiVersionsRequest>(&shapes::API_VERSIONS, api_versions::handle),
+    api::<m::CreateTopicsRequest>(&shapes::CREATE_TOPICS, |broker, context, body| {
+        typed(broker, context, body, create_topics::handle)
+    }),
+    api::<m::DeleteTopicsRequest>(&shapes::DELETE_TOPICS, |broker, context, body| {
+        typed(broker, context, body, delete_topics::handle)
+    }),
+    api::<m::InitProducerIdRequest>(&shapes::INIT_PRODUCER_ID, |broker, context, body| {
+        typed(broker, context, body, init_producer_id::handle)
+    }),
+];
+
+/// For an API that decodes, runs to its end when all earlier replies are out, and encodes.
+pub fn typed<Q, A, F>(
+    broker: &Arc<Broker>,
+    context: RequestContext,
+    body: RequestBody,
+    handle: fn(Arc<Broker>, RequestContext, Q) -> F,
+) -> Result<Reply, CloseConnection>
+where
+    Q: Decodable + Send + 'static,
+    A: Encodable + Send,
+    F: Future<Output = A> + Send + 'static,
+{
+    let request: Q = codec::decode(&context, &body)?;
+    let broker = Arc::clone(broker);
+    Ok(Reply::Later(Box::pin(async move {
+        let response = handle(broker, context.clone(), request).await;
+        // The request's strings were slices of the body until here.
+        drop(body);
+        codec::encode(&context, &response)
+    })))
+}
+
+/// Finds the handler of every request.
+pub struct Table {
+    broker: Arc<Broker>,
+}
+
+impl Table {
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+}
+
+impl Service for Table {
+    fn call(&self, context: RequestContext, body: RequestBody) -> Result<Reply, CloseConnection> {
+        let version = context.api_version;
+        let Some(api) = APIS.iter().find(|api| api.shape.api_key == context.api_key) else {
+            return Err(CloseConnection(format!("api key {} is not served", context.api_key)));
+        };
+        if !(api.accepted.min..=api.accepted.max).contains(&version) {
+            if api.shape.api_key == shapes::API_VERSIONS.api_key {
+                return api_versions::unsupported(context).map(Reply::Now);
+            }
+            let (name, min, max) = (api.shape.name, api.accepted.min, api.accepted.max);
+            return Err(CloseConnection(format!("{name} v{version} is not served, only v{min} to v{max}")));
+        }
+        codec::check(api.shape, &context, &body)?;
+        (api.handler)(&self.broker, context, body)
+    }
+}
+
+#[cfg(test)]
+mod tests;

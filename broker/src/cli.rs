@@ -1,0 +1,175 @@
+//! From the command line, the environment and the configuration file to settings.
+//!
+//! A flag wins over a variable, a variable over the file, the file over the default. Whatever is set must exist: an
+//! unknown flag, variable or key is refused by its name, because a misspelt limit is a limit that nobody keeps.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Write;
+
+use clap::{Arg, ArgMatches, Command};
+
+use crate::config::keys::{self, KEYS, VARIABLE_PREFIX};
+use crate::config::{ConfigError, Settings};
+
+const CONFIG_VARIABLE: &str = "WOODPECKER_CONFIG";
+/// Read by test builds only; see `meta::planted`.
+const PLANTED_BUG_VARIABLE: &str = "WOODPECKER_PLANTED_BUG";
+
+const ABOUT: &str = "A Kafka broker without disks to manage: records live in object storage or in a folder.";
+
+const MODES_AND_EXAMPLES: &str = "\
+WAYS TO RUN
+  woodpecker
+      A broker on 127.0.0.1:9092 that keeps everything in ./data. A record is acknowledged once it is on disk.
+  woodpecker --storage s3://bucket/prefix
+      The same without a disk: records and metadata live in the bucket. Lose the machine, start another, lose
+      nothing. A second broker on the same bucket takes over from the first.
+  woodpecker --storage memory://
+      For tests: everything is lost at exit.
+
+EXAMPLES
+  woodpecker --listen 0.0.0.0:9092 --advertise broker.example.com:9092 --storage /var/lib/woodpecker
+  AWS_ENDPOINT_URL=http://127.0.0.1:9000 AWS_ALLOW_HTTP=true AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... \\
+      woodpecker --storage s3://bucket
+
+S3
+  Credentials, region and endpoint come from the usual variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+  AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, ... The bucket has to honour conditional writes
+  (If-None-Match, If-Match); this is tried at start, and a bucket that does not is refused.
+
+EXIT CODES
+  0  stopped by SIGTERM or SIGINT, after everything accepted was made durable
+  1  failed
+  2  refused its settings
+  3  fenced: another broker has taken over the storage. Do not restart it, or the two fight for ever
+     (systemd: RestartPreventExitStatus=3)
+";
+
+/// What a process was started with.
+pub struct Invocation {
+    pub arguments: Vec<OsString>,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Also how help and version are printed; see `clap::Error::exit_code`.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Invocation {
+    /// Of this process. Variables that are not Unicode cannot be settings: only names and values that are count.
+    pub fn of_this_process() -> Self {
+        let text = |(name, value): (OsString, OsString)| {
+            let name = name.into_string().ok()?;
+            name.starts_with(VARIABLE_PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
+        };
+        Self { arguments: std::env::args_os().collect(), environment: std::env::vars_os().filter_map(text).collect() }
+    }
+
+    /// Everything put together and checked. Reads the configuration file, if one is named.
+    pub fn settings(&self) -> Result<Settings, CliError> {
+        let matches = command().try_get_matches_from(&self.arguments)?;
+        let mut settings = Settings::default();
+        let file = matches.get_one::<String>("config").or_else(|| self.environment.get(CONFIG_VARIABLE));
+        if let Some(path) = file {
+            apply_file(&mut settings, path)?;
+        }
+        self.apply_environment(&mut settings)?;
+        apply_flags(&mut settings, &matches)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn apply_environment(&self, settings: &mut Settings) -> Result<(), ConfigError> {
+        for (variable, value) in &self.environment {
+            let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) else { continue };
+            if variable == CONFIG_VARIABLE || (cfg!(feature = "planted-bugs") && variable == PLANTED_BUG_VARIABLE) {
+                continue;
+            }
+            let key = KEYS.iter().find(|key| key.variable() == *variable).ok_or_else(|| ConfigError::UnknownKey {
+                origin: format!("environment variable {variable}"),
+                name: name.to_ascii_lowercase(),
+            })?;
+            key.set(settings, value, &format!("environment variable {variable}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn apply_flags(settings: &mut Settings, matches: &ArgMatches) -> Result<(), ConfigError> {
+    for key in KEYS {
+        if let Some(flag) = &key.flag
+            && let Some(value) = matches.get_one::<String>(key.name)
+        {
+            key.set(settings, value, &format!("--{}", flag.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_file(settings: &mut Settings, path: &str) -> Result<(), ConfigError> {
+    let failed = |why: String| ConfigError::File { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(error.to_string()))?;
+    for (name, value) in &table {
+        let key =
+            keys::find(name).ok_or_else(|| ConfigError::UnknownKey { origin: path.to_owned(), name: name.clone() })?;
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(yes) => yes.to_string(),
+            other => return Err(failed(format!("{name}: {} is not a value for a setting", other.type_str()))),
+        };
+        key.set(settings, &text, path)?;
+    }
+    Ok(())
+}
+
+/// The command line, built from the table of settings.
+pub fn command() -> Command {
+    let defaults = Settings::default();
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help(format!("A TOML file with any of the settings below. [variable: {CONFIG_VARIABLE}]"));
+    let flags = KEYS.iter().filter_map(|key| {
+        let flag = key.flag.as_ref()?;
+        let default = key.value(&defaults);
+        let help = format!("{} [default: {default}] [variable: {}]", key.help, key.variable());
+        Some(Arg::new(key.name).long(flag.name).value_name(flag.value).help(help))
+    });
+    Command::new("woodpecker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .args(std::iter::once(config).chain(flags))
+        .after_help(format!("{}\n{MODES_AND_EXAMPLES}", settings_help(&defaults)))
+}
+
+/// The settings that have no flag.
+fn settings_help(defaults: &Settings) -> String {
+    let mut text = String::from(
+        "SETTINGS\n  Every flag is also a key of the file (log-format as log_format) and a variable; these have no flag:\n",
+    );
+    for key in KEYS.iter().filter(|key| key.flag.is_none()) {
+        // Writing to a String cannot fail.
+        let _infallible = write!(
+            text,
+            "\n  {} = {}\n      {} [variable: {}]",
+            key.name,
+            key.value(defaults),
+            key.help,
+            key.variable()
+        );
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,13 @@ pub const BUGS: &[(&str, &str)] = &[
     ("takeover-record-trimmed", "a takeover record is deleted, so that a fenced owner can create its number again"),
     ("takeover-unverified", "a takeover does not check that its number had not been used and deleted before"),
     ("leases-survive-takeover", "a takeover keeps the leased keys of the owner before"),
+    ("ack-before-durable", "a fragment is acknowledged when its PUT is sent"),
+    ("ack-out-of-order", "a fragment is acknowledged before a lower one"),
+    ("reack-after-fence", "a fragment above a fence is acknowledged"),
+    ("bytes-change-on-retry", "a fragment of unknown outcome is sent again with other bytes"),
+    ("fence-skips-read-back", "recovery takes any object at the first absent fragment for a fence"),
+    ("recovery-trusts-list", "recovery takes the end of a log from LIST, fragments above the fence included"),
+    ("seal-end-moves", "the recorded end of a sealed log is overwritten"),
     ("replay-skips-gap", "a gap between the runs of a partition is taken for the end of the first (rule 5)"),
     ("checksum-not-checked", "bytes read from storage are served without comparing their checksum"),
 ];

@@ -19,9 +19,11 @@
 //! Decoders are total: any bytes give a value or an error, and no allocation is larger than a small multiple of the
 //! input. What the encoder asserts, the decoder checks again.
 
-mod builder;
-mod footer;
 mod header;
+
+mod footer;
+
+mod builder;
 
 use std::fmt::Display;
 

@@ -8,14 +8,18 @@ pub mod budget;
 
 pub mod entry;
 
+pub mod log;
+
 #[cfg(feature = "testing")]
 pub mod samples;
-
-pub mod log;
 
 pub mod metered;
 
 pub mod fragment;
+
+pub mod registry;
+
+pub mod object_log;
 
 pub mod partition_index;
 

@@ -1,3 +1,5 @@
+//! Tests of the fragment format: what is written comes back, and nothing else does.
+
 use std::ops::Range;
 
 use meta::seams::Incarnation;

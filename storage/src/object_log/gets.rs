@@ -1,0 +1,130 @@
+//! Ranged reads of objects that give exactly what was asked for, or say why not.
+//!
+//! A reply that ends early, a flipped bit and a passing error look alike from here: all are tried again a few times.
+//! Nothing that fails its checks is ever handed on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::{GetOptions, GetRange, ObjectStore, path::Path};
+use tokio::time::{sleep, timeout};
+
+use crate::error::{Error, Result};
+use crate::fragment::DecodeError;
+
+const ATTEMPTS: u32 = 5;
+const BACKOFF: Duration = Duration::from_millis(20);
+
+/// What one read gave: as many bytes as the range and the object's size promise.
+#[derive(Debug)]
+pub(super) struct Got {
+    pub bytes: Bytes,
+    /// Of the whole object.
+    pub size: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Gets {
+    store: Arc<dyn ObjectStore>,
+    call_timeout: Duration,
+}
+
+/// Why one attempt failed.
+enum Failure {
+    Missing,
+    Store(Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("it was not tried")]
+    NotTried,
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("the reply has {found} bytes, not {wanted}")]
+    Length { found: u64, wanted: u64 },
+}
+
+impl Gets {
+    pub fn new(store: Arc<dyn ObjectStore>, call_timeout: Duration) -> Self {
+        Self { store, call_timeout }
+    }
+
+    /// Reads a range and decodes it. `Missing` if there is no such object; `Corrupt` if the same undecodable bytes come
+    /// twice: damage on the way would differ.
+    pub async fn get<T>(
+        &self,
+        key: &Path,
+        range: GetRange,
+        decode: impl Fn(Got) -> Result<T, DecodeError> + Send,
+    ) -> Result<T> {
+        let mut backoff = BACKOFF;
+        let mut damaged: Option<Bytes> = None;
+        let mut failed: Box<dyn std::error::Error + Send + Sync> = Box::new(Broken::NotTried);
+        for _ in 0..ATTEMPTS {
+            match self.fetch(key, range.clone()).await {
+                Ok(got) => {
+                    let bytes = got.bytes.clone();
+                    match decode(got) {
+                        Ok(value) => return Ok(value),
+                        Err(error @ DecodeError::FutureVersion { .. }) => return Err(error.at(key)),
+                        Err(error) if damaged.as_ref() == Some(&bytes) => return Err(error.at(key)),
+                        Err(error) => {
+                            damaged = Some(bytes);
+                            failed = Box::new(error);
+                        }
+                    }
+                }
+                Err(Failure::Missing) => return Err(Error::Missing { key: key.to_string() }),
+                Err(Failure::Store(error)) => failed = error,
+            }
+            tracing::debug!(%key, error = %failed, "reading again");
+            sleep(backoff).await;
+            backoff *= 2;
+        }
+        Err(Error::Unavailable { what: format!("reading {key}"), source: failed })
+    }
+
+    /// Exactly these bytes of an object that must reach so far.
+    pub async fn exactly<T>(
+        &self,
+        key: &Path,
+        position: u64,
+        length: u64,
+        decode: impl Fn(Bytes) -> Result<T, DecodeError> + Send,
+    ) -> Result<T> {
+        self.get(key, GetRange::Bounded(position..position + length), move |got| {
+            if got.bytes.len() as u64 != length {
+                return Err(DecodeError::Damaged("the object is too short"));
+            }
+            decode(got.bytes)
+        })
+        .await
+    }
+
+    async fn fetch(&self, key: &Path, range: GetRange) -> Result<Got, Failure> {
+        let call = async {
+            let options = GetOptions { range: Some(range.clone()), ..GetOptions::default() };
+            let reply = self.store.get_opts(key, options).await?;
+            let size = reply.meta.size;
+            Ok(Got { bytes: reply.bytes().await?, size })
+        };
+        let got = match timeout(self.call_timeout, call).await {
+            Ok(Ok(got)) => got,
+            Ok(Err(object_store::Error::NotFound { .. })) => return Err(Failure::Missing),
+            Ok(Err(error)) => return Err(Failure::Store(Box::new(error))),
+            Err(_) => return Err(Failure::Store(Box::new(Broken::TimedOut(self.call_timeout)))),
+        };
+        let wanted = match range {
+            GetRange::Bounded(range) => range.end.min(got.size).saturating_sub(range.start),
+            GetRange::Offset(from) => got.size.saturating_sub(from),
+            GetRange::Suffix(length) => length.min(got.size),
+        };
+        if got.bytes.len() as u64 != wanted {
+            let found = got.bytes.len() as u64;
+            return Err(Failure::Store(Box::new(Broken::Length { found, wanted })));
+        }
+        Ok(got)
+    }
+}

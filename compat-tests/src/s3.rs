@@ -3,8 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::aws::AmazonS3Builder;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, RetryConfig};
 use tokio::sync::OnceCell;
 
 use crate::http;
@@ -33,6 +37,18 @@ impl Prefix {
     /// The same place, reached through something else.
     pub fn through(&self, endpoint: &str) -> Self {
         Self { url: self.url.clone(), endpoint: endpoint.to_owned() }
+    }
+
+    /// This place as an object store of this process, which never tries anything twice.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        let prefix = self.url.strip_prefix(&format!("s3://{BUCKET}/")).expect("a place in the bucket");
+        let builder = AmazonS3Builder::new().with_bucket_name(BUCKET);
+        let builder = credentials(&self.endpoint).into_iter().fold(builder, |builder, (name, value)| {
+            builder.with_config(name.to_lowercase().parse().expect("a setting of object_store"), value)
+        });
+        let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let store = builder.with_retry(once).build().expect("a complete configuration");
+        Arc::new(PrefixStore::new(store, prefix))
     }
 
     /// Lets a broker keep everything here.

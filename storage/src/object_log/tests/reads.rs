@@ -85,7 +85,8 @@ async fn a_hole_below_the_end_is_corruption_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fence_or_anything_strange_below_the_end_is_corruption() {
-    let changes: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(&str, Change); 5] = [
         ("a fence", |bytes| {
             let id = FragmentId { log: 1, segment: 0, fragment: 2 };
             *bytes = crate::fragment::FragmentHeader::fence(id, SEALER, None).encode().to_vec();

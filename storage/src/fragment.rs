@@ -29,7 +29,7 @@ use std::fmt::Display;
 
 pub use builder::{EncodedFragment, FragmentBuilder};
 pub use footer::{decode_footer, decode_run_index};
-pub use header::{FragmentHeader, FragmentKind, HEADER_BYTES};
+pub use header::{FragmentHeader, FragmentKind, HEADER_BYTES, MAGIC};
 
 use crate::entry::{FragmentIndex, HEAD_BYTES};
 use crate::error::Error;

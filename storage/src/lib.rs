@@ -28,3 +28,14 @@ pub mod tail;
 pub mod index_cache;
 
 pub mod reader;
+
+pub mod folder;
+
+pub mod files;
+
+pub mod read_pool;
+
+pub mod file_log;
+
+#[cfg(feature = "testing")]
+pub mod conformance;

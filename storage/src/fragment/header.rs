@@ -25,7 +25,8 @@ use crate::entry::FragmentId;
 
 pub const HEADER_BYTES: usize = 80;
 
-const MAGIC: [u8; 8] = *b"WPfrag\r\n";
+/// What every fragment begins with.
+pub const MAGIC: [u8; 8] = *b"WPfrag\r\n";
 const CRC_POSITION: usize = HEADER_BYTES - 4;
 const NOTHING_DURABLE: u64 = u64::MAX;
 

@@ -1,3 +1,5 @@
+//! Tests of the index cache: single flight, failures, and its bound in bytes.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;

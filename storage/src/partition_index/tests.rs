@@ -1,3 +1,5 @@
+//! Tests of the chain of runs: refusals by name (rule 5), and every lookup against a plain scan.
+
 use meta::error::ErrorKind;
 use proptest::prelude::*;
 use uuid::Uuid;

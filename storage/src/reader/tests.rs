@@ -1,3 +1,5 @@
+//! Tests of reads within one run, the same from the tail and from storage; flipped bits; memory.
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;

@@ -1,3 +1,5 @@
+//! Tests of the memory tail: what is found, what is dropped first, and what memory comes back.
+
 use std::sync::Arc;
 
 use meta::seams::Incarnation;

@@ -27,3 +27,27 @@ pub mod listener;
 
 /// Metrics and health over HTTP.
 pub mod http;
+
+/// The topics that exist.
+pub mod topics;
+
+pub mod producer_ids;
+
+/// Does this broker still own its log?
+pub mod ownership;
+
+/// Record batches as producers send them: a bounded look at the records, and the checked header.
+pub mod records;
+
+pub mod batch;
+
+/// One partition: offsets, idempotence, durability, readers; and all partitions of this broker.
+pub mod partition;
+
+pub mod partitions;
+
+/// What request handlers see.
+pub mod broker;
+
+/// The table of APIs, and one file for each.
+pub mod api;

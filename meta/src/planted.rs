@@ -22,6 +22,13 @@ pub const BUGS: &[(&str, &str)] = &[
     ("seal-end-moves", "the recorded end of a sealed log is overwritten"),
     ("replay-skips-gap", "a gap between the runs of a partition is taken for the end of the first (rule 5)"),
     ("checksum-not-checked", "bytes read from storage are served without comparing their checksum"),
+    ("produce-crc-unchecked", "a record batch is accepted although its checksum does not fit"),
+    ("hw-before-durable", "the high watermark moves when an append is enqueued, not when it is durable"),
+    ("fetch-above-hw", "a fetch may ask for offsets above the high watermark"),
+    ("reply-from-producer-state-alone", "a retry of a pending batch is acknowledged before the batch is durable"),
+    ("offsets-reused-after-failure", "offsets of appends of unknown outcome are given again"),
+    ("dedup-not-rebuilt", "producer state is not rebuilt from the log at start"),
+    ("ack-before-durable", "a produce request is answered before its batches are durable"),
 ];
 
 /// Is this planted bug live?

@@ -3,8 +3,12 @@
 pub mod api_versions;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod fetch;
 pub mod init_producer_id;
+pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +43,12 @@ const fn api<T: Message>(shape: &'static RequestShape, handler: Handler) -> Api 
 
 /// In the order of their keys.
 pub static APIS: &[Api] = &[
+    // Named from 0 on: librdkafka before 2.11.1 stops compressing where the lowest named version is above 2.
+    Api { advertised_min: 0, ..api::<m::ProduceRequest>(&shapes::PRODUCE, produce::handle) },
+    api::<m::FetchRequest>(&shapes::FETCH, fetch::handle),
+    api::<m::ListOffsetsRequest>(&shapes::LIST_OFFSETS, |broker, context, body| {
+        typed(broker, context, body, list_offsets::handle)
+    }),
     api::<m::MetadataRequest>(&shapes::METADATA, |broker, context, body| {
         typed(broker, context, body, metadata::handle)
     }),
@@ -48,6 +58,9 @@ pub static APIS: &[Api] = &[
     }),
     api::<m::DeleteTopicsRequest>(&shapes::DELETE_TOPICS, |broker, context, body| {
         typed(broker, context, body, delete_topics::handle)
+    }),
+    api::<m::OffsetForLeaderEpochRequest>(&shapes::OFFSET_FOR_LEADER_EPOCH, |broker, context, body| {
+        typed(broker, context, body, offset_for_leader_epoch::handle)
     }),
     api::<m::InitProducerIdRequest>(&shapes::INIT_PRODUCER_ID, |broker, context, body| {
         typed(broker, context, body, init_producer_id::handle)
@@ -104,6 +117,9 @@ impl Service for Table {
         (api.handler)(&self.broker, context, body)
     }
 }
+
+#[cfg(test)]
+mod testing;
 
 #[cfg(test)]
 mod tests;

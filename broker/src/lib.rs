@@ -27,3 +27,32 @@ pub mod listener;
 
 /// Metrics and health over HTTP.
 pub mod http;
+
+/// Where the data lives, by URL.
+pub mod storage_url;
+
+/// Which topics exist.
+pub mod topics;
+
+pub mod producer_ids;
+
+/// Whether this broker still owns its log.
+pub mod ownership;
+
+/// Record batches as producers send them: a bounded look at the records, and the checked header.
+pub mod records;
+
+pub mod batch;
+
+pub mod partition;
+
+pub mod partitions;
+
+/// What request handlers see.
+pub mod broker;
+
+/// One Kafka API per file, and the table of all of them.
+pub mod api;
+
+/// A broker's life, from taking over to its end.
+pub mod node;

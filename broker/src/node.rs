@@ -8,9 +8,6 @@
 mod recovery;
 mod running;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use meta::error::ErrorKind;

@@ -26,6 +26,13 @@ pub const BUGS: &[(&str, &str)] = &[
     ("no-directory-sync", "a new file's folder is not synced before the file's first fragment is acknowledged (rule 11)"),
     ("sync-failure-retried", "a failed fdatasync is tried again on the same file, and believed (rule 11)"),
     ("torn-tail-served", "a fragment is taken for content though its data was only half written (rule 11)"),
+    ("produce-crc-unchecked", "a record batch is accepted although its checksum does not fit"),
+    ("hw-before-durable", "the high watermark moves when an append is enqueued, not when it is durable"),
+    ("fetch-above-hw", "a fetch may ask for offsets above the high watermark"),
+    ("reply-from-producer-state-alone", "a retry of a pending batch is acknowledged before the batch is durable"),
+    ("offsets-reused-after-failure", "offsets of appends of unknown outcome are given again"),
+    ("dedup-not-rebuilt", "producer state is not rebuilt from the log at start"),
+    ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
 ];
 
 /// Is this planted bug live?

@@ -1,7 +1,7 @@
 use super::*;
 use crate::wire::shapes;
 
-fn problem(shape: &RequestShape, version: i16, body: &[u8]) -> Option<Problem> {
+fn problem(shape: &'static RequestShape, version: i16, body: &[u8]) -> Option<Problem> {
     shape.check(version, body).err().map(|malformed| malformed.problem)
 }
 

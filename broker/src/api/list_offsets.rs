@@ -1,0 +1,196 @@
+//! ListOffsets (key 2): where a partition begins and ends, and where a point in time lies in it.
+//!
+//! Times are looked up in three steps, each exact: the first run whose highest timestamp is late enough, the first batch
+//! in the run's index, the first record in that batch. A batch may claim a higher timestamp than its records have; then
+//! the search goes on behind it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+use storage::entry::{EntryMeta, HEAD_BYTES, Run, TopicPartition};
+use storage::error::Error;
+use storage::reader::{Reader, Want};
+
+use crate::batch::{self, BatchHeader, HEADER_BYTES};
+use crate::broker::Broker;
+use crate::error::code_for;
+use crate::partition::{Bounds, Partition};
+use crate::records::{RecordTime, RecordsError};
+use crate::request::RequestContext;
+
+#[cfg(test)]
+mod tests;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+/// What is at the place that was asked for; -1 is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
+
+pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = broker.topics.by_name(&asked.name);
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for asked in &asked.partitions {
+            let partition = asked.partition_index;
+            let found =
+                topic.as_ref().and_then(|topic| broker.partitions.get(TopicPartition { topic: topic.id, partition }));
+            let answer = match found {
+                Some(found) => look_up(broker.partitions.reader(), &found, context.api_version, asked).await,
+                None => Err(ResponseError::UnknownTopicOrPartition),
+            };
+            partitions.push(respond(partition, context.api_version, answer));
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(asked.name).with_partitions(partitions));
+    }
+    // Only now: what was looked up above was true if this broker still owns its log.
+    if let Err(error) = broker.ownership.confirm().await {
+        let code = code_for(error.kind());
+        for answer in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            *answer = respond(answer.partition_index, context.api_version, Err(code));
+        }
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+fn respond(partition: i32, version: i16, answer: Result<Found, ResponseError>) -> ListOffsetsPartitionResponse {
+    let (found, code) = match answer {
+        Ok(found) => (found, 0),
+        Err(code) => (NOTHING, code.code()),
+    };
+    let response = ListOffsetsPartitionResponse::default()
+        .with_partition_index(partition)
+        .with_error_code(code)
+        .with_offset(found.offset)
+        .with_timestamp(found.timestamp);
+    if version >= 4 { response.with_leader_epoch(found.leader_epoch) } else { response }
+}
+
+async fn look_up(
+    reader: &Reader,
+    partition: &Partition,
+    version: i16,
+    asked: &ListOffsetsPartition,
+) -> Result<Found, ResponseError> {
+    let bounds = partition.bounds(asked.current_leader_epoch)?;
+    let start = bounds.log_start_offset;
+    let at_start = || Found { offset: start, timestamp: -1, leader_epoch: partition.epoch_at(start) };
+    let found = match asked.timestamp {
+        LATEST => Ok(Found { offset: bounds.high_watermark, timestamp: -1, leader_epoch: bounds.leader_epoch }),
+        EARLIEST => Ok(at_start()),
+        MAX_TIMESTAMP if version >= 7 => find_max(reader, partition, bounds).await,
+        // Nothing is tiered: everything is where it was written.
+        EARLIEST_LOCAL if version >= 8 => Ok(at_start()),
+        LATEST_TIERED if version >= 9 => Ok(NOTHING),
+        timestamp if timestamp >= 0 => find_time(reader, partition, bounds, timestamp).await,
+        _ => return Err(ResponseError::UnsupportedVersion),
+    };
+    found.map_err(|error| {
+        tracing::error!(partition = %partition.id(), %error, "could not look up an offset by time");
+        code_for(error.kind())
+    })
+}
+
+async fn find_max(reader: &Reader, partition: &Partition, bounds: Bounds) -> Result<Found, Error> {
+    let Some(run) = partition.max_timestamp_run() else { return Ok(NOTHING) };
+    let index = reader.entry_index(partition.id(), &run).await?;
+    let mut highest: Option<EntryMeta> = None;
+    for entry in index.iter().filter(|entry| entry.meta.last_offset >= bounds.log_start_offset) {
+        if entry.meta.max_timestamp >= 0 && highest.is_none_or(|max| max.max_timestamp < entry.meta.max_timestamp) {
+            highest = Some(entry.meta);
+        }
+    }
+    let Some(meta) = highest else { return Ok(NOTHING) };
+    let found = look_inside(reader, partition, &run, &meta, bounds, batch::max_timestamp).await?;
+    Ok(found.unwrap_or(NOTHING))
+}
+
+async fn find_time(reader: &Reader, partition: &Partition, bounds: Bounds, timestamp: i64) -> Result<Found, Error> {
+    let mut from_offset = bounds.log_start_offset;
+    while let Some(run) = partition.find_timestamp(timestamp, from_offset) {
+        let index = reader.entry_index(partition.id(), &run).await?;
+        for entry in index.iter() {
+            let meta = &entry.meta;
+            if meta.max_timestamp < timestamp
+                || meta.last_offset < from_offset
+                || meta.last_offset >= bounds.high_watermark
+            {
+                continue;
+            }
+            let first = |header: &BatchHeader, records: &[u8]| batch::first_at_or_after(header, records, timestamp);
+            if let Some(found) = look_inside(reader, partition, &run, meta, bounds, first).await? {
+                return Ok(found);
+            }
+            // The batch claimed more than it holds. Many of them must not keep others from running.
+            tokio::task::yield_now().await;
+        }
+        from_offset = run.next_offset;
+    }
+    Ok(NOTHING)
+}
+
+/// Reads one batch and looks for a record in it.
+async fn look_inside(
+    reader: &Reader,
+    partition: &Partition,
+    run: &Run,
+    meta: &EntryMeta,
+    bounds: Bounds,
+    look: impl Fn(&BatchHeader, &[u8]) -> Result<Option<RecordTime>, RecordsError>,
+) -> Result<Option<Found>, Error> {
+    let want =
+        Want { from_offset: meta.base_offset, below_offset: bounds.high_watermark, max_bytes: 0, at_least_one: true };
+    let read = reader.read(partition.id(), run, &want).await?;
+    let Some((header, records)) = split_batch(&read.slices) else {
+        return Err(Error::Corrupt {
+            key: format!("partition {}", partition.id()),
+            why: format!("there is no whole record batch at offset {}", meta.base_offset),
+        });
+    };
+    let found = |record: RecordTime| Found {
+        offset: record.offset.max(bounds.log_start_offset),
+        timestamp: record.timestamp,
+        leader_epoch: meta.leader_epoch,
+    };
+    match look(&header, &records) {
+        Ok(record) => Ok(record.map(found)),
+        Err(error) => {
+            // Its producer wrote records that cannot be read (nobody looked when they were appended). The batch is the
+            // best answer there is.
+            let offset = meta.base_offset;
+            tracing::warn!(partition = %partition.id(), offset, %error, "unreadable records in a batch");
+            Ok(Some(found(RecordTime { offset, timestamp: meta.max_timestamp.max(0) })))
+        }
+    }
+}
+
+/// Header and records of one batch that is in one piece (from storage) or in two (from memory).
+fn split_batch(slices: &[Bytes]) -> Option<(BatchHeader, Bytes)> {
+    match slices {
+        [whole] => {
+            let header = BatchHeader::parse(whole)?;
+            Some((header, whole.slice(HEADER_BYTES..)))
+        }
+        [head, body] => {
+            let header = BatchHeader::parse_parts(head.first_chunk()?, body)?;
+            Some((header, body.slice(HEADER_BYTES - HEAD_BYTES..)))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,272 @@
+//! Produce (key 0): appends one record batch per partition, and answers when all of them are durable.
+//!
+//! Invariants:
+//! - Everything up to enqueueing into the log runs in `handle`, so in the order in which requests arrived; only the wait
+//!   for durability is left to the reply.
+//! - No acknowledgement before durability, whatever `acks` says; a retry of a batch that is still pending waits for it.
+//! - Record bytes are neither copied nor looked into, except that a small batch is copied out of a large receive buffer
+//!   that it would pin.
+//! - A topic is resolved once per request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+use meta::planted;
+use storage::budget::Permit;
+use storage::entry::TopicPartition;
+use storage::log::Outcome;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::batch::{self, Limits, ValidBatch};
+use crate::broker::Broker;
+use crate::partition::{AppendResult, Durability, Partition};
+use crate::request::{CloseConnection, Reply, RequestBody, RequestContext};
+use crate::wire::codec;
+
+#[cfg(test)]
+mod tests;
+
+/// zstd came with this version (KIP-110).
+const FIRST_VERSION_WITH_ZSTD: i16 = 7;
+/// From here on topics are named by their ids (KIP-516).
+const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
+/// From here on an error can carry a text (KIP-467).
+const FIRST_VERSION_WITH_MESSAGES: i16 = 8;
+
+/// Version 0 is advertised, or old librdkafka stops compressing (KAFKA-18659), but nothing below 3 is understood.
+pub fn handle(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) -> Result<Reply, CloseConnection> {
+    let version = context.api_version;
+    let request: ProduceRequest = codec::decode(&context, &body)?;
+    let acks = request.acks;
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let mut topics = check(broker, version, request);
+    match acks {
+        -1..=1 => append(broker, &mut topics, body.permit),
+        _ => refuse_all(&mut topics, ResponseError::InvalidRequiredAcks),
+    }
+    if acks == 0 {
+        // Nobody waits for an answer; closing the connection is how Kafka tells such a producer to look again.
+        return match topics.iter().flat_map(|topic| &topic.slots).find_map(|slot| slot.failure()) {
+            None => Ok(Reply::Never),
+            Some(error) => Err(CloseConnection(format!("a batch sent with acks=0 was refused: {error}"))),
+        };
+    }
+    let deadline = context.received + timeout;
+    Ok(Reply::Later(Box::pin(async move {
+        let response = answer(topics, version, deadline).await;
+        codec::encode(&context, &response)
+    })))
+}
+
+/// One topic of the request and what becomes of its partitions.
+struct Topic {
+    name: TopicName,
+    id: Uuid,
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    partition: i32,
+    state: SlotState,
+}
+
+enum SlotState {
+    Failed { code: ResponseError, message: Option<String> },
+    Checked { partition: Arc<Partition>, batch: ValidBatch },
+    Enqueued(Enqueued),
+}
+
+/// An append that is answered when it is durable.
+struct Enqueued {
+    base_offset: i64,
+    log_start_offset: i64,
+    /// None: it is.
+    durability: Option<Durability>,
+    /// The batch is an old duplicate, and this says so.
+    then: Option<ResponseError>,
+}
+
+impl Slot {
+    fn failure(&self) -> Option<ResponseError> {
+        match &self.state {
+            SlotState::Failed { code, .. } => Some(*code),
+            SlotState::Checked { .. } | SlotState::Enqueued(_) => None,
+        }
+    }
+}
+
+impl SlotState {
+    fn failed(code: ResponseError) -> Self {
+        Self::Failed { code, message: None }
+    }
+}
+
+fn check(broker: &Broker, version: i16, request: ProduceRequest) -> Vec<Topic> {
+    request.topic_data.into_iter().map(|topic| check_topic(broker, version, topic)).collect()
+}
+
+fn check_topic(broker: &Broker, version: i16, data: TopicProduceData) -> Topic {
+    let by_id = version >= FIRST_VERSION_WITH_TOPIC_IDS;
+    let topic = if by_id { broker.topics.by_id(data.topic_id) } else { broker.topics.by_name(&data.name) };
+    let unknown = if by_id { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition };
+    let check_one = |data: PartitionProduceData| {
+        let partition = data.index;
+        let Some(topic) = &topic else { return Slot { partition, state: SlotState::failed(unknown) } };
+        let id = TopicPartition { topic: topic.id, partition };
+        let state = match broker.partitions.get(id) {
+            None => SlotState::failed(ResponseError::UnknownTopicOrPartition),
+            Some(partition) => {
+                let max_bytes = topic.config.max_message_bytes;
+                let limits = Limits { max_bytes, zstd: version >= FIRST_VERSION_WITH_ZSTD };
+                check_batch(partition, data.records, limits)
+            }
+        };
+        Slot { partition, state }
+    };
+    let slots = data.partition_data.into_iter().map(check_one).collect();
+    // Copied, so that the answer does not keep the receive buffer for as long as it waits.
+    let name = TopicName(StrBytes::from_string(data.name.to_string()));
+    Topic { name, id: data.topic_id, slots }
+}
+
+fn check_batch(partition: Arc<Partition>, records: Option<Bytes>, limits: Limits) -> SlotState {
+    let Some(records) = records.filter(|records| !records.is_empty()) else {
+        let message = Some("exactly one record batch is expected per partition".to_owned());
+        return SlotState::Failed { code: ResponseError::InvalidRecord, message };
+    };
+    match batch::validate(records, limits) {
+        Ok(batch) => SlotState::Checked { partition, batch },
+        Err(error) => {
+            tracing::debug!(partition = %partition.id(), %error, "refused a record batch");
+            SlotState::Failed { code: error.code(), message: Some(error.to_string()) }
+        }
+    }
+}
+
+fn refuse_all(topics: &mut [Topic], code: ResponseError) {
+    for slot in topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+        slot.state = SlotState::failed(code);
+    }
+}
+
+/// Hands every checked batch to its partition.
+fn append(broker: &Broker, topics: &mut [Topic], permit: Permit) {
+    let Some(log) = broker.partitions.log() else {
+        return refuse_all(topics, ResponseError::NotLeaderOrFollower);
+    };
+    let permit = unpin(broker, topics, permit);
+    for slot in topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+        // The placeholder is never seen: it is replaced on the next line but one.
+        let placeholder = SlotState::failed(ResponseError::UnknownServerError);
+        slot.state = match std::mem::replace(&mut slot.state, placeholder) {
+            SlotState::Checked { partition, batch } => {
+                broker.metrics.produced_batches.inc();
+                broker.metrics.produced_bytes.inc_by(batch.len() as u64);
+                appended(partition.append(&*log, batch, permit.clone()))
+            }
+            other => other,
+        };
+    }
+}
+
+fn appended(result: AppendResult) -> SlotState {
+    match result {
+        AppendResult::Appended { base_offset, log_start_offset, durability } => {
+            SlotState::Enqueued(Enqueued { base_offset, log_start_offset, durability: Some(durability), then: None })
+        }
+        AppendResult::Duplicate { base_offset, log_start_offset, durability } => {
+            SlotState::Enqueued(Enqueued { base_offset, log_start_offset, durability, then: None })
+        }
+        AppendResult::OldDuplicate { durability } => SlotState::Enqueued(Enqueued {
+            base_offset: -1,
+            log_start_offset: -1,
+            durability,
+            then: Some(ResponseError::DuplicateSequenceNumber),
+        }),
+        AppendResult::Rejected(code) => SlotState::failed(code),
+    }
+}
+
+/// Copies the batches out of the receive buffer if they are less than half of what they would pin, and pays for the
+/// copies instead. Returns what pays for the batches.
+fn unpin(broker: &Broker, topics: &mut [Topic], permit: Permit) -> Permit {
+    let batches = || {
+        topics.iter().flat_map(|topic| &topic.slots).filter_map(|slot| match &slot.state {
+            SlotState::Checked { batch, .. } => Some(batch.body.len()),
+            _ => None,
+        })
+    };
+    let bytes: usize = batches().sum();
+    if bytes == 0 || bytes >= permit.bytes() / 2 {
+        return permit;
+    }
+    // Without memory for a copy, the buffer stays pinned: it is paid for.
+    let Some(own) = broker.budget.try_take(bytes) else { return permit };
+    for slot in topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+        if let SlotState::Checked { batch, .. } = &mut slot.state {
+            batch.body = Bytes::copy_from_slice(&batch.body);
+        }
+    }
+    own
+}
+
+async fn answer(topics: Vec<Topic>, version: i16, deadline: Instant) -> ProduceResponse {
+    let mut responses = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let mut partitions = Vec::with_capacity(topic.slots.len());
+        for slot in topic.slots {
+            partitions.push(answer_one(slot, version, deadline).await);
+        }
+        let response = TopicProduceResponse::default()
+            .with_name(topic.name)
+            .with_topic_id(topic.id)
+            .with_partition_responses(partitions);
+        responses.push(response);
+    }
+    ProduceResponse::default().with_responses(responses)
+}
+
+async fn answer_one(slot: Slot, version: i16, deadline: Instant) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default()
+        .with_index(slot.partition)
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1);
+    let failed = |code: ResponseError| response.clone().with_error_code(code.code());
+    match slot.state {
+        SlotState::Failed { code, message } => {
+            let message = message.filter(|_| version >= FIRST_VERSION_WITH_MESSAGES);
+            failed(code).with_error_message(message.map(StrBytes::from_string))
+        }
+        SlotState::Checked { .. } => failed(ResponseError::UnknownServerError),
+        SlotState::Enqueued(enqueued) => match enqueued.outcome(deadline).await {
+            Ok(()) => response.with_base_offset(enqueued.base_offset).with_log_start_offset(enqueued.log_start_offset),
+            Err(code) => failed(code),
+        },
+    }
+}
+
+impl Enqueued {
+    /// Waits for durability. An append that takes too long stays in the log's queue: its outcome is unknown.
+    async fn outcome(&self, deadline: Instant) -> Result<(), ResponseError> {
+        let outcome = match &self.durability {
+            None => Outcome::Durable,
+            Some(_) if planted::bug("produce-reply-before-durable") => Outcome::Durable,
+            Some(durability) => {
+                timeout_at(deadline, durability.resolved()).await.map_err(|_| ResponseError::RequestTimedOut)?
+            }
+        };
+        match outcome {
+            Outcome::Durable => self.then.map_or(Ok(()), Err),
+            Outcome::Fenced => Err(ResponseError::NotLeaderOrFollower),
+            Outcome::Unknown => Err(ResponseError::NotEnoughReplicasAfterAppend),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Idempotence of one partition: what each producer id appended last (KIP-98, five batches as of KAFKA-5494).
+//!
+//! Pure state: no clock, no I/O. Invariants:
+//! - The state is a function of the appended batches in the order of their offsets, so that replay rebuilds exactly what
+//!   was there.
+//! - Sequences are never taken back: what was recorded stays recorded, whatever becomes of the append.
+//! - At most `max` producers are remembered; the one whose last append is oldest (by offset) is forgotten first.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::ResponseError;
+
+/// Batches remembered of each producer: what a producer may have in flight.
+pub const REMEMBERED_BATCHES: usize = 5;
+
+/// Sequences count from 0 to 2^31-1 and begin again.
+const SEQUENCE_MASK: u32 = 0x7fff_ffff;
+
+/// The producer's fields of one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBatch {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    /// Records, at least 1.
+    pub count: i32,
+}
+
+/// What to do with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Append,
+    /// It is here already, at this offset.
+    Duplicate {
+        base_offset: i64,
+    },
+    /// It is here already, before this offset; where is no longer known.
+    OldDuplicate {
+        before_offset: i64,
+    },
+    Refuse(ResponseError),
+}
+
+/// The producers of one partition.
+#[derive(Debug, Clone)]
+pub struct Producers {
+    max: usize,
+    by_id: BTreeMap<i64, Producer>,
+    /// Producer ids by the base offset of their last batch.
+    by_last_append: BTreeMap<i64, i64>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Remembered {
+    base_offset: i64,
+    base_sequence: i32,
+    count: i32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Producer {
+    epoch: i16,
+    /// Oldest first; the first `len` are in use, at least one.
+    batches: [Remembered; REMEMBERED_BATCHES],
+    len: usize,
+}
+
+impl Producers {
+    pub fn new(max: usize) -> Self {
+        Self { max: max.max(1), by_id: BTreeMap::new(), by_last_append: BTreeMap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Judges a batch. Changes nothing.
+    pub fn check(&self, batch: &ProducerBatch) -> Verdict {
+        // Never seen, or forgotten: any sequence will do, else an idle producer could not go on.
+        let Some(producer) = self.by_id.get(&batch.producer_id) else { return Verdict::Append };
+        if batch.producer_epoch < producer.epoch {
+            return Verdict::Refuse(ResponseError::InvalidProducerEpoch);
+        }
+        if batch.producer_epoch > producer.epoch {
+            return match batch.base_sequence {
+                0 => Verdict::Append,
+                _ => Verdict::Refuse(ResponseError::OutOfOrderSequenceNumber),
+            };
+        }
+        producer.check_sequence(batch)
+    }
+
+    /// Takes note of a batch that got its offsets.
+    pub fn record(&mut self, batch: &ProducerBatch, base_offset: i64) {
+        let remembered = Remembered { base_offset, base_sequence: batch.base_sequence, count: batch.count };
+        match self.by_id.get_mut(&batch.producer_id) {
+            Some(producer) => {
+                self.by_last_append.remove(&producer.newest().base_offset);
+                if producer.epoch == batch.producer_epoch {
+                    producer.push(remembered);
+                } else {
+                    *producer = Producer::new(batch.producer_epoch, remembered);
+                }
+            }
+            None => {
+                self.by_id.insert(batch.producer_id, Producer::new(batch.producer_epoch, remembered));
+            }
+        }
+        self.by_last_append.insert(base_offset, batch.producer_id);
+        if self.by_id.len() > self.max
+            && let Some((_, oldest)) = self.by_last_append.pop_first()
+        {
+            self.by_id.remove(&oldest);
+        }
+    }
+}
+
+impl Producer {
+    fn new(epoch: i16, first: Remembered) -> Self {
+        let mut producer = Self { epoch, batches: Default::default(), len: 0 };
+        producer.push(first);
+        producer
+    }
+
+    fn push(&mut self, batch: Remembered) {
+        if self.len == REMEMBERED_BATCHES {
+            self.batches.copy_within(1.., 0);
+            self.len -= 1;
+        }
+        self.batches[self.len] = batch;
+        self.len += 1;
+    }
+
+    fn remembered(&self) -> &[Remembered] {
+        &self.batches[..self.len]
+    }
+
+    fn oldest(&self) -> Remembered {
+        self.batches[0]
+    }
+
+    fn newest(&self) -> Remembered {
+        self.batches[self.len - 1]
+    }
+
+    fn check_sequence(&self, batch: &ProducerBatch) -> Verdict {
+        let same = |known: &&Remembered| known.base_sequence == batch.base_sequence && known.count == batch.count;
+        if let Some(known) = self.remembered().iter().find(same) {
+            return Verdict::Duplicate { base_offset: known.base_offset };
+        }
+        let newest = self.newest();
+        let expected = advanced(newest.base_sequence, newest.count);
+        if batch.base_sequence == expected {
+            return Verdict::Append;
+        }
+        // How far the batch lies behind: "behind" is less than half the circle of sequences.
+        let behind_oldest = distance(batch.base_sequence, self.oldest().base_sequence);
+        if behind_oldest < SEQUENCE_MASK / 2 && behind_oldest >= batch.count as u32 {
+            return Verdict::OldDuplicate { before_offset: self.oldest().base_offset };
+        }
+        Verdict::Refuse(ResponseError::OutOfOrderSequenceNumber)
+    }
+}
+
+/// The sequence `count` after this one.
+pub fn advanced(sequence: i32, count: i32) -> i32 {
+    ((sequence as u32).wrapping_add(count as u32) & SEQUENCE_MASK) as i32
+}
+
+/// How many sequences lie between, going up from `from`.
+fn distance(from: i32, to: i32) -> u32 {
+    (to as u32).wrapping_sub(from as u32) & SEQUENCE_MASK
+}
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ impl Load {
         let idempotent = [("enable.idempotence", "true"), ("message.timeout.ms", "300000")];
         let plain = [("acks", "all"), ("message.send.max.retries", "0"), ("message.timeout.ms", "5000")];
         let settings = if self.idempotent { &idempotent[..] } else { &plain[..] };
-        clients::producer(kafka, &[settings, &[("linger.ms", "1"), ("request.timeout.ms", "5000")]].concat())
+        clients::producer(kafka, &[settings, &[("linger.ms", "1")]].concat())
     }
 }
 

@@ -6,7 +6,7 @@ use compat_tests::checker::Rules;
 use compat_tests::clients;
 use compat_tests::process::{Launch, free_port};
 use compat_tests::s3::Backend;
-use compat_tests::wait::alone;
+use compat_tests::wait::{alone, until};
 use compat_tests::workload::{Load, Workload};
 use rdkafka::producer::FutureRecord;
 use tokio::time::Instant;
@@ -93,6 +93,7 @@ async fn it_is_ready_within_half_a_second_and_says_what_it_serves() {
     println!("ready after {took:?}");
     // Half a second is the promise; a machine that runs other tests beside this one gets four times as much.
     assert!(took < Duration::from_secs(2), "ready after {took:?}");
+    until("it says that it serves", LIMIT, async || broker.log().contains("serving")).await;
     let said = broker.log();
     for word in [launch.kafka.as_str(), launch.http.as_str(), "data", "embedded", env!("CARGO_PKG_VERSION")] {
         assert!(said.contains(word), "{word} is not among what it says at start:\n{said}");

@@ -143,7 +143,7 @@ impl Metrics {
         kind: SampleKind,
         sample: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) {
-        let sampled = Sampled { name: format!("woodpecker_{name}"), help, kind, sample: Box::new(sample) };
+        let sampled = Sampled { name: name.to_owned(), help, kind, sample: Box::new(sample) };
         self.registry.lock().register_collector(Box::new(sampled));
     }
 

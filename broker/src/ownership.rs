@@ -102,7 +102,9 @@ impl Ownership {
         if self.0.lost.borrow().is_some() {
             return false;
         }
-        self.0.exclusive || meta::planted::bug("ownership-never-checked") || self.0.confirmed.lock().elapsed() < FRESH_FOR
+        self.0.exclusive
+            || meta::planted::bug("ownership-never-checked")
+            || self.0.confirmed.lock().elapsed() < FRESH_FOR
     }
 
     async fn check(&self) -> Result<()> {

@@ -46,7 +46,8 @@ impl ProducerIds {
                 }
                 None => (0, 0),
             };
-            let end = next.checked_add(BLOCK).ok_or_else(|| Error::Invalid { what: "out of producer ids".to_owned() })?;
+            let end =
+                next.checked_add(BLOCK).ok_or_else(|| Error::Invalid { what: "out of producer ids".to_owned() })?;
             let txn = Txn::new()
                 .if_revision(keys::PRODUCER_IDS, revision)
                 .put(keys::PRODUCER_IDS, records::encode(&ProducerIdRecord { next: end }));

@@ -81,7 +81,12 @@ impl StorageUrl {
     }
 
     /// Opens, locks or probes it.
-    pub async fn open(&self, incarnation: Incarnation, random: &Random, clock: &dyn WallClock) -> Result<OpenStorage, StorageError> {
+    pub async fn open(
+        &self,
+        incarnation: Incarnation,
+        random: &Random,
+        clock: &dyn WallClock,
+    ) -> Result<OpenStorage, StorageError> {
         match self {
             Self::Memory => {
                 let (store, counters) = MeteredStore::new(Arc::new(InMemory::new()));
@@ -96,9 +101,11 @@ impl StorageUrl {
 
 fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result<OpenStorage, StorageError> {
     let given = path.display().to_string();
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
+    let unusable =
+        |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
     let lock = Folder::lock(path, incarnation, started_ms).map_err(|error| unusable(Box::new(error)))?;
-    let files = LocalFileSystem::new_with_prefix(lock.root()).map_err(|error| unusable(Box::new(error)))?.with_fsync(true);
+    let files =
+        LocalFileSystem::new_with_prefix(lock.root()).map_err(|error| unusable(Box::new(error)))?.with_fsync(true);
     let (store, counters) = MeteredStore::new(Arc::new(files));
     let description = format!("folder {}", lock.root().display());
     Ok(OpenStorage { store: Arc::new(store), counters, description, folder: Some(Arc::new(lock)) })
@@ -106,11 +113,16 @@ fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result
 
 async fn open_bucket(url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {
     let given = url.to_string();
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
+    let unusable =
+        |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
     let (_, prefix) = ObjectStoreScheme::parse(url).map_err(|error| unusable(Box::new(error)))?;
     // The settled write and the reader retry with their own deadlines; what is below them only smooths a blip.
     let retries = RetryConfig {
-        backoff: BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(1), base: 2.0 },
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+        },
         max_retries: 2,
         retry_timeout: Duration::from_secs(10),
     };

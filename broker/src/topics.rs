@@ -134,7 +134,9 @@ impl Topics {
         match self.store.commit(txn).await {
             Ok(TxnOutcome::Committed { .. }) => Ok(true),
             Ok(TxnOutcome::Conflict { .. }) => Ok(false),
-            Err(Error::Unknown { .. }) => Ok(is_ours(self.store.get(key).await?.as_ref().map(|entry| &entry.value[..]))),
+            Err(Error::Unknown { .. }) => {
+                Ok(is_ours(self.store.get(key).await?.as_ref().map(|entry| &entry.value[..])))
+            }
             Err(error) => Err(error),
         }
     }

@@ -143,7 +143,8 @@ fn random_bytes_are_refused_or_decode_within_bounds() {
                 for _ in 0..300 {
                     let length = random.next_u64() as usize % 64;
                     // Mostly zeros, so that some counts and lengths are small enough to lead deeper.
-                    let byte = |dice: u64| if dice % 3 == 0 { (dice >> 8) as u8 } else { (dice >> 8) as u8 & 3 };
+                    let byte =
+                        |dice: u64| if dice.is_multiple_of(3) { (dice >> 8) as u8 } else { (dice >> 8) as u8 & 3 };
                     let bytes: Vec<u8> = (0..length).map(|_| byte(random.next_u64())).collect();
                     check_and_decode(shape, version, &bytes.into());
                 }

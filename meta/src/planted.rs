@@ -23,7 +23,10 @@ pub const BUGS: &[(&str, &str)] = &[
     ("replay-skips-gap", "a gap between the runs of a partition is taken for the end of the first (rule 5)"),
     ("checksum-not-checked", "bytes read from storage are served without comparing their checksum"),
     ("no-fdatasync-before-ack", "a fragment is acknowledged before its file was synced (rule 11)"),
-    ("no-directory-sync", "a new file's folder is not synced before the file's first fragment is acknowledged (rule 11)"),
+    (
+        "no-directory-sync",
+        "a new file's folder is not synced before the file's first fragment is acknowledged (rule 11)",
+    ),
     ("sync-failure-retried", "a failed fdatasync is tried again on the same file, and believed (rule 11)"),
     ("torn-tail-served", "a fragment is taken for content though its data was only half written (rule 11)"),
     ("produce-crc-unchecked", "a record batch is accepted although its checksum does not fit"),

@@ -25,9 +25,14 @@ struct Plan {
     configs: BTreeMap<String, String>,
 }
 
-pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub async fn handle(
+    broker: Arc<Broker>,
+    _context: RequestContext,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
     let mut seen = BTreeSet::new();
-    let doubled: BTreeSet<_> = request.topics.iter().filter(|topic| !seen.insert(&topic.name)).map(|t| &t.name).collect();
+    let doubled: BTreeSet<_> =
+        request.topics.iter().filter(|topic| !seen.insert(&topic.name)).map(|t| &t.name).collect();
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let outcome = if doubled.contains(&topic.name) {

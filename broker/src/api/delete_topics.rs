@@ -13,7 +13,11 @@ use crate::broker::Broker;
 use crate::error::admin_code_for;
 use crate::request::RequestContext;
 
-pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub async fn handle(
+    broker: Arc<Broker>,
+    context: RequestContext,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
     let mut responses = Vec::new();
     if context.api_version < 6 {
         for name in request.topic_names {

@@ -14,7 +14,11 @@ use crate::broker::Broker;
 use crate::error::admin_code_for;
 use crate::request::RequestContext;
 
-pub async fn handle(broker: Arc<Broker>, _context: RequestContext, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub async fn handle(
+    broker: Arc<Broker>,
+    _context: RequestContext,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
     let refused = |error: ResponseError| {
         InitProducerIdResponse::default()
             .with_error_code(error.code())

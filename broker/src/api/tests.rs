@@ -37,7 +37,8 @@ fn the_table_is_in_order_and_within_what_can_be_decoded() {
 fn a_version_too_new_is_answered_so_that_every_client_can_read_it() {
     let response = decoded(api_versions::unsupported(context(99)).unwrap(), 0);
     assert_eq!(response.error_code, 35);
-    let versions: Vec<_> = response.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+    let versions: Vec<_> =
+        response.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
     assert_eq!(versions, [(18, 0, 4)]);
 }
 

@@ -62,8 +62,4 @@ impl PendingQueue {
             self.0.pop_front();
         }
     }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }

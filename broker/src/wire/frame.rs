@@ -240,11 +240,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let many_or_large = self.filled || self.recent_frame > SMALL_CHUNK_BYTES / 2;
         let busy = many_or_large && self.last_read.elapsed() < LINGER;
         let generous = self.memory.generous_bytes(self.next_chunk_bytes);
-        if busy && generous > SMALL_CHUNK_BYTES {
-            if let Some(taken) = self.memory.try_take_main(generous) {
-                self.next_chunk_bytes = (self.next_chunk_bytes * 2).min(CHUNK_MAX_BYTES);
-                return taken;
-            }
+        if busy
+            && generous > SMALL_CHUNK_BYTES
+            && let Some(taken) = self.memory.try_take_main(generous)
+        {
+            self.next_chunk_bytes = (self.next_chunk_bytes * 2).min(CHUNK_MAX_BYTES);
+            return taken;
         }
         match self.memory.try_take_small() {
             Some(taken) => taken,

@@ -87,11 +87,14 @@ fn the_longest_unused_producer_is_forgotten_first() {
     assert_eq!(producers.check(&batch(2, 0, 0, 1)), Verdict::Append, "forgotten");
 }
 
+/// A batch's unwrapped sequence, its count, its offset.
+type ModelBatch = (u64, i32, i64);
+
 /// Remembers everything, with sequences that never wrap.
 #[derive(Default)]
 struct Model {
-    /// Per producer id: epoch, and for each batch its unwrapped sequence, its count, its offset.
-    producers: BTreeMap<i64, (i16, Vec<(u64, i32, i64)>)>,
+    /// Epoch and batches, by producer id.
+    producers: BTreeMap<i64, (i16, Vec<ModelBatch>)>,
 }
 
 const CIRCLE: u64 = 1 << 31;

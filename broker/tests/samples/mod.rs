@@ -76,7 +76,7 @@ fn add<T: Encodable + Message>(out: &mut Vec<Sample>, shape: &'static RequestSha
     for version in T::VERSIONS.min..=T::VERSIONS.max {
         for request in build(version) {
             let mut body = BytesMut::new();
-            request.encode(&mut body, version).unwrap();
+            request.encode(&mut body, version).expect("samples have only what their version has");
             out.push(Sample { shape, version, body: body.freeze() });
         }
     }
@@ -185,7 +185,10 @@ pub fn many_topics(count: usize) -> Bytes {
     use m::metadata_request::MetadataRequestTopic;
     let topics = (0..count).map(|n| MetadataRequestTopic::default().with_name(Some(name(&format!("orders-{n}")))));
     let mut body = BytesMut::new();
-    m::MetadataRequest::default().with_topics(Some(topics.collect())).encode(&mut body, 12).unwrap();
+    m::MetadataRequest::default()
+        .with_topics(Some(topics.collect()))
+        .encode(&mut body, 12)
+        .expect("a request for topics can be encoded");
     body.freeze()
 }
 

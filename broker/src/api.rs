@@ -59,11 +59,11 @@ pub static APIS: &[Api] = &[
     api::<m::DeleteTopicsRequest>(&shapes::DELETE_TOPICS, |broker, context, body| {
         typed(broker, context, body, delete_topics::handle)
     }),
-    api::<m::OffsetForLeaderEpochRequest>(&shapes::OFFSET_FOR_LEADER_EPOCH, |broker, context, body| {
-        typed(broker, context, body, offset_for_leader_epoch::handle)
-    }),
     api::<m::InitProducerIdRequest>(&shapes::INIT_PRODUCER_ID, |broker, context, body| {
         typed(broker, context, body, init_producer_id::handle)
+    }),
+    api::<m::OffsetForLeaderEpochRequest>(&shapes::OFFSET_FOR_LEADER_EPOCH, |broker, context, body| {
+        typed(broker, context, body, offset_for_leader_epoch::handle)
     }),
 ];
 

@@ -143,7 +143,7 @@ impl Metrics {
         kind: SampleKind,
         sample: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) {
-        let sampled = Sampled { name: name.to_owned(), help, kind, sample: Box::new(sample) };
+        let sampled = Sampled { name, help, kind, sample: Box::new(sample) };
         self.registry.lock().register_collector(Box::new(sampled));
     }
 
@@ -162,7 +162,7 @@ impl fmt::Debug for Metrics {
 }
 
 struct Sampled {
-    name: String,
+    name: &'static str,
     help: &'static str,
     kind: SampleKind,
     sample: Box<dyn Fn() -> Vec<Sample> + Send + Sync>,
@@ -180,7 +180,7 @@ impl Collector for Sampled {
             SampleKind::Counter => MetricType::Counter,
             SampleKind::Gauge => MetricType::Gauge,
         };
-        let mut metric = encoder.encode_descriptor(&self.name, self.help, None, kind)?;
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         for sample in (self.sample)() {
             match sample.labels.is_empty() {
                 true => encode_value(self.kind, sample.value, &mut metric)?,

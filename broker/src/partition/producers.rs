@@ -70,14 +70,6 @@ impl Producers {
         Self { max: max.max(1), by_id: BTreeMap::new(), by_last_append: BTreeMap::new() }
     }
 
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
     /// Judges a batch. Changes nothing.
     pub fn check(&self, batch: &ProducerBatch) -> Verdict {
         // Never seen, or forgotten: any sequence will do, else an idle producer could not go on.

@@ -155,7 +155,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(frame) = self.buffered()? {
                 return Ok(Some(frame));
             }
-            self.make_room().await?;
+            if self.make_room().await? {
+                // It may be complete already, and have waited for memory that may hold it.
+                continue;
+            }
             match self.read().await? {
                 Some(0) if self.chunk.is_empty() => return Ok(None),
                 Some(0) => return Err(FrameError::Truncated),
@@ -204,19 +207,24 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Sees to it that the chunk has room for some bytes of the frame at its head.
-    async fn make_room(&mut self) -> Result<(), FrameError> {
+    /// Sees to it that the chunk has room for some bytes of the frame at its head. True if it is another chunk now.
+    async fn make_room(&mut self) -> Result<bool, FrameError> {
         let head = self.head()?;
-        let needed = head.map_or(PEEK_BYTES, |head| head.total_bytes);
+        // Until the API is known, only so much is read.
+        let known = head.filter(|head| head.api_key.is_some());
+        let needed = known.map_or(PEEK_BYTES, |head| head.total_bytes);
         if let Some((permit, payer)) = &self.paid {
+            let (capacity, paid_bytes) = (self.chunk.capacity(), permit.bytes());
             let enough = match self.chunk.is_empty() {
-                true => SMALL_CHUNK_BYTES.min(permit.bytes()).max(self.largest_frame.min(permit.bytes() / 4)),
+                true => SMALL_CHUNK_BYTES.min(paid_bytes).max(self.largest_frame.min(paid_bytes / 4)),
                 false => needed,
             };
             let payable = head.is_none_or(|head| may_pay(*payer, head));
-            if payable && (self.chunk.capacity() >= enough || self.chunk.try_reclaim(enough - self.chunk.len())) {
+            // A large frame with a chunk of its own stays there until that is full.
+            let own = capacity == paid_bytes && paid_bytes > SMALL_CHUNK_BYTES && capacity > self.chunk.len();
+            if payable && (capacity >= enough || own || self.chunk.try_reclaim(enough - self.chunk.len())) {
                 self.resume();
-                return Ok(());
+                return Ok(false);
             }
             if self.chunk.is_empty() {
                 self.paid = None;
@@ -232,7 +240,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.chunk = chunk;
         self.paid = Some((permit, payer));
         self.resume();
-        Ok(())
+        Ok(true)
     }
 
     /// Nothing is known about the next frame. A busy connection gets a chunk like its last one, if that is easy.
@@ -361,7 +369,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
 /// Produce is paid by the main budget only: that is what holds producers back when memory is short.
 fn may_pay(payer: Payer, head: Head) -> bool {
-    payer == Payer::Main || head.api_key.is_some_and(|key| key != shapes::PRODUCE.api_key)
+    payer == Payer::Main || head.api_key != Some(shapes::PRODUCE.api_key)
 }
 
 fn at_rate(bytes: usize, bytes_per_second: usize) -> Duration {

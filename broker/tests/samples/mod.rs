@@ -76,7 +76,7 @@ fn add<T: Encodable + Message>(out: &mut Vec<Sample>, shape: &'static RequestSha
     for version in T::VERSIONS.min..=T::VERSIONS.max {
         for request in build(version) {
             let mut body = BytesMut::new();
-            request.encode(&mut body, version).expect("a sample can be encoded");
+            request.encode(&mut body, version).expect("samples have only what their version has");
             out.push(Sample { shape, version, body: body.freeze() });
         }
     }
@@ -188,7 +188,7 @@ pub fn many_topics(count: usize) -> Bytes {
     m::MetadataRequest::default()
         .with_topics(Some(topics.collect()))
         .encode(&mut body, 12)
-        .expect("a sample can be encoded");
+        .expect("a request for topics can be encoded");
     body.freeze()
 }
 

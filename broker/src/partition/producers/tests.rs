@@ -82,7 +82,7 @@ fn the_longest_unused_producer_is_forgotten_first() {
     producers.record(&batch(2, 0, 0, 1), 1);
     producers.record(&batch(1, 0, 1, 1), 2);
     producers.record(&batch(3, 0, 0, 1), 3);
-    assert_eq!(producers.len(), 2);
+    assert_eq!(producers.by_id.len(), 2);
     assert_eq!(producers.check(&batch(1, 0, 1, 1)), Verdict::Duplicate { base_offset: 2 });
     assert_eq!(producers.check(&batch(2, 0, 0, 1)), Verdict::Append, "forgotten");
 }

@@ -67,7 +67,8 @@ pub static APIS: &[Api] = &[
     }),
 ];
 
-/// For an API that decodes, runs to its end when all earlier replies are out, and encodes.
+/// For an API that decodes, runs to its end when all earlier replies are out, and encodes. It runs in a task of its own:
+/// a change of the metadata that was begun is seen through, in memory too, though its client hangs up meanwhile.
 pub fn typed<Q, A, F>(
     broker: &Arc<Broker>,
     context: RequestContext,
@@ -76,15 +77,20 @@ pub fn typed<Q, A, F>(
 ) -> Result<Reply, CloseConnection>
 where
     Q: Decodable + Send + 'static,
-    A: Encodable + Send,
+    A: Encodable + Send + 'static,
     F: Future<Output = A> + Send + 'static,
 {
     let request: Q = codec::decode(&context, &body)?;
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
-        let response = handle(broker, context.clone(), request).await;
-        // The request's strings were slices of the body until here.
-        drop(body);
+        let handling = handle(broker, context.clone(), request);
+        let handled = tokio::spawn(async move {
+            let response = handling.await;
+            // The request's strings were slices of the body until here.
+            drop(body);
+            response
+        });
+        let response = handled.await.map_err(|error| CloseConnection(format!("the handler ended early: {error}")))?;
         codec::encode(&context, &response)
     })))
 }

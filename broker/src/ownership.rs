@@ -76,6 +76,20 @@ impl Ownership {
         }
     }
 
+    /// For answers that do not depend on it: nobody waits, but whoever is asked for anything learns of a takeover. A broker
+    /// that clients only ask who leads would otherwise tell them for ever that it does.
+    pub fn confirm_soon(&self) {
+        if self.is_fresh() || self.0.checking.try_lock().is_err() {
+            return;
+        }
+        let ownership = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = ownership.confirm().await {
+                tracing::debug!(%error, "could not confirm that this broker owns its log");
+            }
+        });
+    }
+
     /// Ownership is lost for good: every later `confirm` fails, and `lost` resolves. The first reason is kept.
     pub fn declare_lost(&self, why: &str) {
         self.0.lost.send_if_modified(|lost| {

@@ -108,8 +108,21 @@ impl Topics {
                 self.image.write().insert(topic.clone());
                 Ok(Created::New(topic))
             }
-            false => Err(Error::Unknown { what: format!("topic {name} appeared in the metadata behind our back") }),
+            false => self.adopt(&key, name, opened).await,
         }
+    }
+
+    /// The topic is durable and the image does not know it: an earlier attempt was committed, but ended before it was
+    /// told so.
+    async fn adopt(&self, key: &str, name: &str, opened: impl FnOnce(&Arc<Topic>)) -> Result<Created> {
+        let Some(found) = self.store.get(key).await? else {
+            return Err(Error::Unknown { what: format!("topic {name} was there and is gone") });
+        };
+        let record = records::decode(key, &found.value)?;
+        let topic = Arc::new(Topic::from_record(name, record, self.message_max_bytes)?);
+        opened(&topic);
+        self.image.write().insert(topic.clone());
+        Ok(Created::Exists(topic))
     }
 
     /// Deletes a topic: first the reference, then, through `closed`, what it referred to. False if it does not exist.
@@ -119,9 +132,14 @@ impl Topics {
             return Ok(false);
         }
         let key = keys::topic(&topic.name);
-        let Some(found) = self.store.get(&key).await? else { return Ok(false) };
-        let txn = Txn::new().if_revision(&key, found.mod_revision).delete(&key);
-        let gone = self.settled(txn, &key, |found| found.is_none()).await?;
+        let gone = match self.store.get(&key).await? {
+            Some(found) => {
+                let txn = Txn::new().if_revision(&key, found.mod_revision).delete(&key);
+                self.settled(txn, &key, |found| found.is_none()).await?
+            }
+            // By an earlier attempt, which ended before it was told so.
+            None => true,
+        };
         if gone {
             self.image.write().remove(topic);
             closed(topic);

@@ -17,3 +17,5 @@ pub mod proxy;
 pub mod clients;
 
 pub mod workload;
+
+pub mod sim;

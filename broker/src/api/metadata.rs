@@ -22,6 +22,7 @@ const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 
 
 pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: MetadataRequest) -> MetadataResponse {
     let operations = |asked: bool, granted: i32| if asked { granted } else { i32::MIN };
+    broker.ownership.confirm_soon();
     let mut topics = Vec::new();
     match &request.topics {
         // Version 0 has no null: an empty list stands for all topics there.

@@ -1,0 +1,77 @@
+//! The real broker as an incarnation of the simulation.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker::config::BrokerConfig;
+use broker::listener::{Listener, Stream};
+use broker::metrics::Metrics;
+use broker::node::{Ended, Node, NodeParts};
+use meta::seams::Incarnation;
+use storage::metered::MeteredStore;
+use tokio::time::Duration;
+
+use super::admin::AUTO_PARTITIONS;
+use super::cluster::{Boot, Exit, Parts};
+use super::net::SimListener;
+
+/// Boots the broker as `main` does, but for what the simulation owns.
+pub fn node() -> Boot {
+    Arc::new(|parts| Box::pin(run(parts)))
+}
+
+#[async_trait]
+impl Listener for SimListener {
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        Ok((Box::new(self.accept_stream().await), (Ipv4Addr::LOCALHOST, 1).into()))
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok((Ipv4Addr::LOCALHOST, 9092).into())
+    }
+}
+
+async fn run(parts: Parts) -> Exit {
+    let drain = parts.drain;
+    let (store, counters) = MeteredStore::new(parts.store);
+    // Small limits, so that they are reached.
+    let dice = parts.dice;
+    let config = BrokerConfig {
+        advertised_host: parts.address.0,
+        advertised_port: parts.address.1,
+        num_partitions: AUTO_PARTITIONS,
+        message_max_bytes: 1 << 20,
+        request_max_bytes: 2 << 20,
+        memory_bytes: 8 << 20,
+        tail_bytes: *dice.pick(&[0, 4_000, 1 << 20]),
+        fetch_max_bytes: *dice.pick(&[2_000, 1 << 20]),
+        flush_interval: Duration::from_millis(*dice.pick(&[0, 20, 100])),
+        flush_bytes: *dice.pick(&[1_000, 1 << 20]),
+        ..BrokerConfig::default()
+    };
+    let parts = NodeParts {
+        config,
+        incarnation: Incarnation::generate(&parts.random),
+        store: Arc::new(store),
+        counters,
+        folder: None,
+        random: parts.random,
+        clock: parts.clock,
+        listener: Box::new(parts.listener),
+        metrics: Arc::new(Metrics::new()),
+    };
+    match Node::start(parts).await {
+        Ok(node) => exit(node.run(drain).await),
+        Err(error) => exit(error.ended()),
+    }
+}
+
+fn exit(ended: Ended) -> Exit {
+    match ended {
+        Ended::Drained => Exit::Drained,
+        Ended::Fenced(why) => Exit::Fenced(why),
+        Ended::Failed(why) => Exit::Failed(why),
+    }
+}

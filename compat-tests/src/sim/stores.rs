@@ -1,0 +1,216 @@
+//! The bucket of a simulation: audited at the bottom, faulty above (`meta::faults`), and on top one handle for each
+//! incarnation of a broker, which a kill or a pause cuts off.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::trace::Trace;
+
+/// What a host may do to the outside.
+#[derive(Debug, Default)]
+pub struct Life {
+    state: AtomicU8,
+    changed: Notify,
+}
+
+const ALIVE: u8 = 0;
+const FROZEN: u8 = 1;
+/// Its requests under way go on: they were already sent.
+const DEAD: u8 = 2;
+/// Its requests under way are lost with it.
+const DEAD_WITH_REQUESTS: u8 = 3;
+
+impl Life {
+    pub fn set_frozen(&self, frozen: bool) {
+        self.set(if frozen { FROZEN } else { ALIVE });
+    }
+
+    pub fn kill(&self, with_requests: bool) {
+        self.set(if with_requests { DEAD_WITH_REQUESTS } else { DEAD });
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.get() < DEAD
+    }
+
+    fn get(&self) -> u8 {
+        self.state.load(Ordering::SeqCst)
+    }
+
+    /// Nobody comes back from the dead.
+    fn set(&self, state: u8) {
+        if self.is_alive() {
+            self.state.store(state, Ordering::SeqCst);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Returns when the host runs; never, if it is dead.
+    async fn running(&self) {
+        self.until(|state| state == ALIVE).await;
+    }
+
+    async fn until(&self, wanted: impl Fn(u8) -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if wanted(self.get()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The answer of an operation, as the host gets to know it.
+    async fn answer<T>(&self, operation: impl Future<Output = T>) -> T {
+        self.running().await;
+        tokio::select! {
+            biased;
+            () = self.until(|state| state == DEAD_WITH_REQUESTS) => std::future::pending().await,
+            answer = operation => {
+                self.running().await;
+                answer
+            }
+        }
+    }
+}
+
+/// One incarnation's access to the bucket.
+#[derive(Debug, Clone)]
+pub struct HostStore {
+    pub inner: Arc<dyn ObjectStore>,
+    pub life: Arc<Life>,
+}
+
+impl fmt::Display for HostStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for HostStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.life.answer(self.inner.put_opts(location, payload, opts)).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.life.answer(self.inner.put_multipart_opts(location, opts)).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.life.answer(self.inner.get_opts(location, options)).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        locations
+            .then(move |location| {
+                let this = this.clone();
+                async move {
+                    let one = stream::once(std::future::ready(location)).boxed();
+                    let mut deleted: Vec<Path> = this.life.answer(this.inner.delete_stream(one).try_collect()).await?;
+                    Ok(deleted.pop().unwrap_or_default())
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (this, prefix) = (self.clone(), prefix.cloned());
+        stream::once(async move {
+            let found: Result<Vec<ObjectMeta>> = this.life.answer(this.inner.list(prefix.as_ref()).try_collect()).await;
+            stream::iter(found.map_or_else(|error| vec![Err(error)], |found| found.into_iter().map(Ok).collect()))
+        })
+        .flatten()
+        .boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.life.answer(self.inner.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.life.answer(self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+/// Watches what lands: an object of a log or of the journal is created once, never overwritten, and its name is never
+/// used again after it was deleted.
+#[derive(Debug)]
+pub struct AuditStore {
+    inner: Arc<dyn ObjectStore>,
+    trace: Arc<Trace>,
+    used: Mutex<BTreeSet<Path>>,
+}
+
+impl AuditStore {
+    pub fn new(inner: Arc<dyn ObjectStore>, trace: Arc<Trace>) -> Self {
+        Self { inner, trace, used: Mutex::default() }
+    }
+
+    fn landed(&self, location: &Path, mode: &PutMode) {
+        let name = location.as_ref();
+        if !(name.starts_with("logs/") || name.starts_with("meta/journal/")) {
+            return;
+        }
+        let again = !self.used.lock().insert(location.clone());
+        if again || *mode != PutMode::Create {
+            let how = format_args!("{name} was written again, or not by create-if-absent: {mode:?}");
+            self.trace.violation("gc-unreferenced-only", how);
+        }
+    }
+}
+
+impl fmt::Display for AuditStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuditStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for AuditStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let mode = opts.mode.clone();
+        let answer = self.inner.put_opts(location, payload, opts).await;
+        if answer.is_ok() {
+            self.landed(location, &mode);
+        }
+        answer
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}

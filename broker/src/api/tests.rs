@@ -1,3 +1,5 @@
+//! Tests of the table of APIs.
+
 use bytes::Bytes;
 use kafka_protocol::messages::ApiVersionsResponse;
 

@@ -1,3 +1,5 @@
+//! Tests of how flags, environment and file become settings.
+
 use std::io::Write as _;
 
 use super::*;

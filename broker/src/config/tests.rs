@@ -1,3 +1,5 @@
+//! Tests of the settings and their limits.
+
 use super::keys::{self, KEYS};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Tests of one connection: order, pipelining, limits, drain.
+
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;

@@ -1,3 +1,5 @@
+//! Tests of health and metrics over HTTP.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

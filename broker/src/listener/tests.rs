@@ -1,3 +1,5 @@
+//! Tests of the listener: accepting, limits, closing.
+
 use std::collections::VecDeque;
 
 use bytes::BytesMut;

@@ -1,3 +1,5 @@
+//! Tests of the metrics as Prometheus reads them.
+
 use std::sync::Arc;
 
 use super::*;

@@ -99,6 +99,11 @@ impl Field {
     }
 }
 
+/// librdkafka asks for all topics, in flexible versions, by a null array of four bytes where one is right. Kafka reads
+/// over what is left at the end, and so must we.
+const METADATA_KEY: i16 = 3;
+const NULL_ARRAY_EXCESS: usize = 3;
+
 impl RequestShape {
     pub const fn is_flexible(&self, version: i16) -> bool {
         version >= self.flexible_from
@@ -112,6 +117,7 @@ impl RequestShape {
         walk.structure(&self.body)?;
         match walk.bytes.remaining() {
             0 => Ok(()),
+            trailing if self.api_key == METADATA_KEY && trailing <= NULL_ARRAY_EXCESS => Ok(()),
             trailing => Err(walk.malformed(Problem::Trailing(trailing))),
         }
     }

@@ -1,3 +1,5 @@
+//! Tests of reading frames: limits, memory, progress.
+
 use storage::budget::Budget;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 

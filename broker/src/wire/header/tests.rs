@@ -1,3 +1,5 @@
+//! Tests of request and response headers.
+
 use bytes::BytesMut;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the check that every request passes before it is decoded.
+
 use super::*;
 use crate::wire::shapes;
 
@@ -25,6 +27,13 @@ fn null_is_refused_where_a_value_is_required() {
 #[test]
 fn negative_lengths_are_refused() {
     assert_eq!(problem(&shapes::METADATA, 1, &[0xff, 0xff, 0xff, 0xfe]), Some(Problem::Length(-2)));
+}
+
+#[test]
+fn all_topics_as_librdkafka_asks_for_them_is_accepted() {
+    assert_eq!(problem(&shapes::METADATA, 13, &[0, 1, 0, 0]), None);
+    assert_eq!(problem(&shapes::METADATA, 13, &[0, 0, 0, 0, 1, 0, 0]), None);
+    assert_eq!(problem(&shapes::METADATA, 13, &[0, 0, 0, 0, 1, 0, 0, 0]), Some(Problem::Trailing(4)));
 }
 
 #[test]

@@ -138,6 +138,8 @@ fn an_unset_max_timestamp_is_taken_from_the_records() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_bytes_are_judged_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = BatchHeader::parse(&bytes);

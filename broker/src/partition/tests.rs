@@ -359,6 +359,8 @@ fn an_idle_partition_is_small() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_happens_readers_see_exactly_what_is_durable(
         steps in proptest::collection::vec((0_u8..6, 1_usize..4), 1..80),

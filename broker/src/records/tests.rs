@@ -115,6 +115,8 @@ fn malformed_records_are_errors() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn damaged_bytes_never_panic(
         which in 0_usize..6,

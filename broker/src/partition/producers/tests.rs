@@ -144,6 +144,8 @@ impl Model {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_random_history_is_judged_as_by_a_model_that_forgets_nothing(
         steps in proptest::collection::vec((0_i64..3, 0_u8..8, 0_usize..8, 1_i32..5, any::<bool>()), 1..120),

@@ -106,7 +106,8 @@ fn an_answer() -> impl Strategy<Value = Answer> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_answer_is_encoded_as_the_generated_code_does(
         topics in proptest::collection::vec(

@@ -3,6 +3,7 @@
 pub mod api_versions;
 pub mod create_topics;
 pub mod delete_topics;
+mod errors;
 pub mod fetch;
 pub mod init_producer_id;
 pub mod list_offsets;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use kafka_protocol::messages as m;
 use kafka_protocol::protocol::{Decodable, Encodable, Message, VersionRange};
 
+use self::errors::Errors;
 use crate::broker::Broker;
 use crate::connection::Service;
 use crate::request::{CloseConnection, Reply, RequestBody, RequestContext};
@@ -77,12 +79,13 @@ pub fn typed<Q, A, F>(
 ) -> Result<Reply, CloseConnection>
 where
     Q: Decodable + Send + 'static,
-    A: Encodable + Send + 'static,
+    A: Encodable + Errors + Send + 'static,
     F: Future<Output = A> + Send + 'static,
 {
     let request: Q = codec::decode(&context, &body)?;
     let broker = Arc::clone(broker);
     Ok(Reply::Later(Box::pin(async move {
+        let metrics = Arc::clone(&broker.metrics);
         let handling = handle(broker, context.clone(), request);
         let handled = tokio::spawn(async move {
             let response = handling.await;
@@ -91,6 +94,7 @@ where
             response
         });
         let response = handled.await.map_err(|error| CloseConnection(format!("the handler ended early: {error}")))?;
+        errors::count(&metrics, context.api_key, &response);
         codec::encode(&context, &response)
     })))
 }

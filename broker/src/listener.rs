@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::config::BrokerConfig;
 use crate::connection::{self, Closed, ConnectionOptions, Service, Shared};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sample, SampleKind};
 use crate::wire::memory::ReceiveMemory;
 
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(5);
@@ -98,6 +98,7 @@ impl Server {
         options: ServerOptions,
     ) -> Self {
         let reserve = Budget::new(ReceiveMemory::reserve_bytes(options.max_connections));
+        show_memory(&metrics, [("main", budget.clone()), ("reserve", reserve.clone())]);
         let memory = ReceiveMemory::new(budget, reserve);
         let shared = Shared { service, memory, options: options.connection, metrics };
         let (shutdown, stop) = watch::channel(false);
@@ -125,6 +126,22 @@ impl Server {
         // The only error there can be is the one just asked for.
         let _cancelled = self.accepting.await;
     }
+}
+
+/// Shows how much of each budget there is, and how much is used.
+fn show_memory(metrics: &Metrics, budgets: [(&'static str, Budget); 2]) {
+    let show = |name, help, bytes: fn(&Budget) -> usize| {
+        let budgets = budgets.clone();
+        metrics.sampled(name, help, SampleKind::Gauge, move || {
+            let sample = |(name, budget): &(&str, Budget)| Sample {
+                labels: vec![("budget", (*name).to_owned())],
+                value: bytes(budget) as u64,
+            };
+            budgets.iter().map(sample).collect()
+        });
+    };
+    show("memory_used_bytes", "Memory in use for record data and requests", Budget::used_bytes);
+    show("memory_limit_bytes", "Memory that record data and requests may use", Budget::total_bytes);
 }
 
 struct Acceptor<S> {

@@ -7,7 +7,7 @@
 //! - Progress: if any partition has data, at least one batch is returned, however small the limits are; which partition
 //!   is served first changes from request to request.
 
-mod encode;
+pub(super) mod encode;
 mod read;
 
 #[cfg(test)]
@@ -22,12 +22,14 @@ use storage::entry::TopicPartition;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use crate::api::errors;
 use crate::broker::Broker;
 use crate::error::code_for;
 use crate::partition::{Bounds, FetchPlan, Partition, Watching};
 use crate::request::{CloseConnection, Reply, RequestBody, RequestContext, Response};
 use crate::topics::Topic;
 use crate::wire::codec;
+use crate::wire::shapes;
 
 use self::encode::{
     FIRST_VERSION_WITH_SESSIONS, FIRST_VERSION_WITH_TOPIC_IDS, FetchResponse, PartitionAnswer, TopicAnswer, encode,
@@ -122,6 +124,7 @@ impl Fetch {
                 *answer = PartitionAnswer::failed(answer.partition, code);
             }
         }
+        errors::count(&self.broker.metrics, shapes::FETCH.api_key, &response);
         Ok(encode(response, self.version))
     }
 

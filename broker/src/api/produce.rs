@@ -24,6 +24,7 @@ use storage::log::Outcome;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use crate::api::errors;
 use crate::batch::{self, Limits, ValidBatch};
 use crate::broker::Broker;
 use crate::partition::{AppendResult, Durability, Partition};
@@ -59,8 +60,10 @@ pub fn handle(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) 
         };
     }
     let deadline = context.received + timeout;
+    let metrics = broker.metrics.clone();
     Ok(Reply::Later(Box::pin(async move {
         let response = answer(topics, version, deadline).await;
+        errors::count(&metrics, context.api_key, &response);
         codec::encode(&context, &response)
     })))
 }

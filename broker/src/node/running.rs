@@ -17,6 +17,7 @@ use crate::ownership::{Loss, Ownership};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
+use crate::wire::memory::ReceiveMemory;
 
 use super::recovery::{replay, take_over};
 use super::{Ended, NodeParts, StartError};
@@ -41,7 +42,7 @@ impl Node {
         let config = Arc::new(parts.config.clone());
         let topics = Topics::load(taken.meta.clone(), parts.random.clone(), config.message_max_bytes).await?;
 
-        let budget = Budget::new(config.memory_bytes);
+        let budget = Budget::new(ReceiveMemory::main_bytes(config.memory_bytes, config.request_max_bytes));
         let tail = Arc::new(Tail::new(config.tail_bytes));
         let evicted = Arc::downgrade(&tail);
         budget.on_shortage(Arc::new(move || evicted.upgrade().is_some_and(|tail| tail.evict_oldest())));

@@ -3,7 +3,8 @@
 //! The decoder of `kafka-protocol` trusts every count in a request: it allocates for as many elements as the wire
 //! claims, and a failed allocation aborts the process. So every body is walked here first. What passes the check
 //!
-//! - is laid out exactly as its shape says, to the last byte: the decoder sees nothing that this walk did not see;
+//! - is laid out exactly as its shape says, to the last byte (but for `ignored_bytes`): the decoder sees nothing that
+//!   this walk did not see;
 //! - has no count whose elements could not fit into the bytes that remain;
 //! - decodes into at most `DECODED_FLOOR_BYTES` plus `DECODED_FACTOR` times its size, and never into more than
 //!   `DECODED_FLOOR_BYTES + DECODED_MAX_BYTES` (an element of two bytes on the wire may be a hundred in memory).
@@ -109,6 +110,11 @@ impl RequestShape {
         version >= self.flexible_from
     }
 
+    /// So many bytes may follow the body.
+    pub const fn ignored_bytes(&self) -> usize {
+        if self.api_key == METADATA_KEY { NULL_ARRAY_EXCESS } else { 0 }
+    }
+
     /// Is this body what a request of this version looks like, to the last byte, and harmless to decode?
     pub fn check(&'static self, version: i16, body: &[u8]) -> Result<(), Malformed> {
         let allowance = (body.len().saturating_mul(DECODED_FACTOR)).min(DECODED_MAX_BYTES) + DECODED_FLOOR_BYTES;
@@ -117,7 +123,7 @@ impl RequestShape {
         walk.structure(&self.body)?;
         match walk.bytes.remaining() {
             0 => Ok(()),
-            trailing if self.api_key == METADATA_KEY && trailing <= NULL_ARRAY_EXCESS => Ok(()),
+            trailing if trailing <= self.ignored_bytes() => Ok(()),
             trailing => Err(walk.malformed(Problem::Trailing(trailing))),
         }
     }

@@ -37,7 +37,8 @@ pub fn decode(api_key: i16, version: i16, body: &Bytes) -> Result<(), String> {
     fn as_type<T: Decodable>(version: i16, body: &Bytes) -> Result<(), String> {
         let mut rest = body.clone();
         T::decode(&mut rest, version).map_err(|error| error.to_string())?;
-        assert!(rest.is_empty(), "the decoder left {} bytes of what the check let through", rest.len());
+        let ignored = shapes::ALL.iter().map(|shape| shape.ignored_bytes()).max().unwrap_or(0);
+        assert!(rest.len() <= ignored, "the decoder left {} bytes of what the check let through", rest.len());
         Ok(())
     }
     match api_key {

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
 use crate::request::{CloseConnection, Principal, Reply, RequestBody, RequestContext};
+use crate::stop::Stop;
 use crate::wire::frame::{Frame, FrameError, FrameReader};
 use crate::wire::header;
 use crate::wire::memory::ReceiveMemory;
@@ -119,7 +119,7 @@ pub async fn serve<R, W, S>(
     (reader, writer): (R, W),
     peer: SocketAddr,
     shared: Arc<Shared<S>>,
-    shutdown: watch::Receiver<bool>,
+    shutdown: Stop,
 ) -> Closed
 where
     R: AsyncRead + Unpin,
@@ -129,7 +129,7 @@ where
     let reader = FrameReader::new(reader, shared.memory.clone(), shared.options.request_max_bytes);
     let replies = Replies::new(writer, Arc::clone(&shared.metrics));
     let mut connection = Connection { shared, peer, reader, replies, closing: None };
-    let closed = connection.run(shutdown).await;
+    let closed = connection.run(&shutdown).await;
     connection.count_read();
     closed
 }
@@ -143,7 +143,7 @@ enum Event {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S> {
-    async fn run(&mut self, mut shutdown: watch::Receiver<bool>) -> Closed {
+    async fn run(&mut self, shutdown: &Stop) -> Closed {
         let mut tick = std::pin::pin!(tokio::time::sleep(self.tick()));
         loop {
             if let Some((why, _)) = self.closing.take_if(|_| self.replies.is_empty()) {
@@ -154,7 +154,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
             {
                 tick.as_mut().reset(*until);
             }
-            match self.event(&mut shutdown, tick.as_mut()).await {
+            match self.event(shutdown, tick.as_mut()).await {
                 Ok(Event::Wrote) => {}
                 Ok(Event::Frame(Some(frame))) => self.dispatch_all(frame),
                 Ok(Event::Frame(None)) => return Closed::ByPeer,
@@ -172,11 +172,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
         }
     }
 
-    async fn event(
-        &mut self,
-        shutdown: &mut watch::Receiver<bool>,
-        tick: std::pin::Pin<&mut Sleep>,
-    ) -> Result<Event, Closed> {
+    async fn event(&mut self, shutdown: &Stop, tick: std::pin::Pin<&mut Sleep>) -> Result<Event, Closed> {
         let open = self.closing.is_none();
         let reads = open && self.replies.len() < MAX_IN_FLIGHT && self.replies.unpaid_bytes() < MAX_UNPAID_BYTES;
         if !reads {
@@ -186,8 +182,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
             biased;
             wrote = poll_fn(|cx| self.replies.poll_progress(cx)) => wrote.map(|()| Event::Wrote),
             frame = self.reader.next(), if reads => Ok(Event::Frame(frame?)),
-            // An error means that nobody is left who could ask for it: as good as being asked.
-            _ = shutdown.wait_for(|stop| *stop), if open => Ok(Event::ShutDown),
+            () = shutdown.stopped(), if open => Ok(Event::ShutDown),
             () = tick => Ok(Event::Tick),
         }
     }

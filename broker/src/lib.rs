@@ -19,6 +19,9 @@ pub mod wire;
 /// What can be seen from outside as numbers.
 pub mod metrics;
 
+/// One switch, many tasks that wait for it.
+pub mod stop;
+
 /// One connection: requests in, replies out, both in order.
 pub mod connection;
 

@@ -13,12 +13,13 @@ use async_trait::async_trait;
 use storage::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::config::BrokerConfig;
 use crate::connection::{self, Closed, ConnectionOptions, Service, Shared};
 use crate::metrics::{Metrics, Sample, SampleKind};
+use crate::stop::{self, Stop, Switch};
 use crate::wire::memory::ReceiveMemory;
 
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(5);
@@ -84,7 +85,7 @@ impl From<&BrokerConfig> for ServerOptions {
 
 /// The accept loop and all connections. Dropping it without `drain` ends them at some later time.
 pub struct Server {
-    shutdown: watch::Sender<bool>,
+    shutdown: Switch,
     accepting: JoinHandle<()>,
 }
 
@@ -101,7 +102,7 @@ impl Server {
         show_memory(&metrics, [("main", budget.clone()), ("reserve", reserve.clone())]);
         let memory = ReceiveMemory::new(budget, reserve);
         let shared = Shared { service, memory, options: options.connection, metrics };
-        let (shutdown, stop) = watch::channel(false);
+        let (shutdown, stop) = stop::switch();
         let acceptor = Acceptor {
             listener,
             shared: Arc::new(shared),
@@ -114,7 +115,7 @@ impl Server {
 
     /// Stops accepting and reading, waits until every connection has answered what it owes, and closes them.
     pub async fn drain(self) {
-        self.shutdown.send_replace(true);
+        self.shutdown.throw();
         if let Err(error) = self.accepting.await {
             tracing::error!(%error, "the accept loop failed");
         }
@@ -149,17 +150,17 @@ struct Acceptor<S> {
     shared: Arc<Shared<S>>,
     room: Arc<Semaphore>,
     connections: JoinSet<(SocketAddr, Closed)>,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
 }
 
 impl<S: Service> Acceptor<S> {
     async fn run(mut self) {
         let mut retry = ACCEPT_RETRY_MIN;
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stop.stopped() => break,
                 Some(ended) = self.connections.join_next() => {
                     log_end(&self.shared.metrics, ended);
                     continue;

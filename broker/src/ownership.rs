@@ -22,17 +22,6 @@ use tokio::time::Instant;
 /// How long one check lasts.
 pub const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// Why this broker can no longer append.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
-    /// Another broker has taken over.
-    #[error("{0}")]
-    Fenced(String),
-    /// The log's writer gave up: the storage failed, nobody else is known to be the owner.
-    #[error("{0}")]
-    Failed(String),
-}
-
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Ownership(Arc<Shared>);
@@ -47,7 +36,7 @@ struct Shared {
     confirmed: Mutex<Instant>,
     /// One check at a time serves all who wait for it.
     checking: tokio::sync::Mutex<()>,
-    lost: watch::Sender<Option<Loss>>,
+    lost: watch::Sender<Option<String>>,
 }
 
 impl Ownership {
@@ -80,7 +69,7 @@ impl Ownership {
             }
             Err(error) => {
                 if matches!(error, Error::Fenced { .. }) {
-                    self.declare_lost(Loss::Fenced(error.to_string()));
+                    self.declare_lost(&error.to_string());
                 }
                 Err(error)
             }
@@ -102,16 +91,16 @@ impl Ownership {
     }
 
     /// Ownership is lost for good: every later `confirm` fails, and `lost` resolves. The first reason is kept.
-    pub fn declare_lost(&self, why: Loss) {
+    pub fn declare_lost(&self, why: &str) {
         self.0.lost.send_if_modified(|lost| {
             let first = lost.is_none();
-            lost.get_or_insert(why);
+            lost.get_or_insert_with(|| why.to_owned());
             first
         });
     }
 
     /// Resolves once ownership is lost, with the reason.
-    pub async fn lost(&self) -> Loss {
+    pub async fn lost(&self) -> String {
         let mut lost = self.0.lost.subscribe();
         loop {
             if let Some(why) = lost.borrow_and_update().clone() {
@@ -135,7 +124,7 @@ impl Ownership {
     async fn check(&self) -> Result<()> {
         let fenced = |owner: String| Error::Fenced { what: format!("log {}", self.0.log), owner };
         if let Some(why) = self.0.lost.borrow().clone() {
-            return Err(fenced(why.to_string()));
+            return Err(fenced(why));
         }
         let key = keys::log(self.0.log);
         let Some(entry) = self.0.store.get(&key).await? else {

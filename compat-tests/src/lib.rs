@@ -19,5 +19,3 @@ pub mod clients;
 pub mod workload;
 
 pub mod sim;
-
-pub mod raw;

@@ -39,18 +39,18 @@ fn run_seeds(seeds: Range<u64>, keep_lines: bool, boot: impl Fn() -> Boot + Sync
                     if seed >= seeds.end {
                         break;
                     }
-                    progress.send((seed, true)).unwrap();
+                    progress.send((seed, true)).expect("watch ends last");
                     let report = run_seed(seed, boot(), keep_lines);
-                    progress.send((seed, false)).unwrap();
+                    progress.send((seed, false)).expect("watch ends last");
                     failures.fetch_add(usize::from(!report.violations.is_empty()), Ordering::Relaxed);
-                    reports.lock().unwrap().push(report);
+                    reports.lock().expect("no run panics while it holds this").push(report);
                 }
             });
         }
         drop(progress);
         scope.spawn(move || watch(&watched));
     });
-    let mut reports = reports.into_inner().unwrap();
+    let mut reports = reports.into_inner().expect("no run panics while it holds this");
     reports.sort_by_key(|report| report.seed);
     reports
 }
@@ -127,7 +127,9 @@ fn same_seed_same_trace() {
     let again = run_seeds(SAMPLE, true, boot::node);
     for (one, other) in once.iter().zip(&again) {
         let differ = one.lines.iter().zip(&other.lines).position(|(one, other)| one != other);
-        assert_eq!((one.hash, differ), (other.hash, None), "seed {}, line {differ:?}", one.seed);
+        let at = differ.unwrap_or_default();
+        let seen = (one.lines.get(at), other.lines.get(at));
+        assert_eq!((one.hash, differ), (other.hash, None), "seed {}: {seen:?}", one.seed);
     }
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["seeds", "--exact", "--nocapture"])

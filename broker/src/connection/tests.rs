@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::request::Response;
+use crate::stop::Switch;
 
 /// Answers with the body it was sent; what it does first is in the body's first byte.
 #[derive(Default)]
@@ -61,7 +62,7 @@ struct Client {
     service: Arc<Echo>,
     to: WriteHalf<DuplexStream>,
     from: ReadHalf<DuplexStream>,
-    stop: watch::Sender<bool>,
+    stop: Switch,
     main: Budget,
     serving: JoinHandle<Closed>,
 }
@@ -77,7 +78,7 @@ fn connect() -> Client {
         metrics: Arc::new(Metrics::new()),
     };
     let (ours, theirs) = tokio::io::duplex(64 << 10);
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = crate::stop::switch();
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let serving = tokio::spawn(serve(tokio::io::split(theirs), peer, Arc::new(shared), stopped));
     let (from, to) = tokio::io::split(ours);
@@ -270,7 +271,7 @@ async fn draining_answers_what_was_asked_and_takes_nothing_new() {
     let mut client = connect();
     client.send(1, &[HELD]).await;
     client.settle().await;
-    client.stop.send_replace(true);
+    client.stop.throw();
     client.settle().await;
     client.send(2, &[NOW]).await;
     client.settle().await;
@@ -286,7 +287,7 @@ async fn draining_does_not_wait_for_ever() {
     let mut client = connect();
     client.send(1, &[HELD]).await;
     client.settle().await;
-    client.stop.send_replace(true);
+    client.stop.throw();
     let begun = Instant::now();
     assert!(matches!(client.serving.await.unwrap(), Closed::ShutDown));
     assert!(begun.elapsed() <= DRAIN + Duration::from_secs(1), "{:?}", begun.elapsed());
@@ -296,7 +297,7 @@ async fn draining_does_not_wait_for_ever() {
 async fn an_idle_connection_ends_at_once_when_the_broker_stops() {
     let client = connect();
     client.settle().await;
-    client.stop.send_replace(true);
+    client.stop.throw();
     let begun = Instant::now();
     assert!(matches!(client.serving.await.unwrap(), Closed::ShutDown));
     assert_eq!(begun.elapsed(), Duration::ZERO);

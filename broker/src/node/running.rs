@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::api::Table;
 use crate::broker::Broker;
 use crate::listener::{Server, ServerOptions};
-use crate::ownership::{Loss, Ownership};
+use crate::ownership::Ownership;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
@@ -92,12 +92,9 @@ impl Node {
         tokio::select! {
             biased;
             why = self.broker.ownership.lost() => {
-                tracing::error!(%why, "this broker acknowledges nothing any more");
+                tracing::error!(%why, "fenced: this broker acknowledges nothing any more");
                 self.server.abort().await;
-                match why {
-                    Loss::Fenced(why) => Ended::Fenced(why),
-                    Loss::Failed(why) => Ended::Failed(why),
-                }
+                Ended::Fenced(why)
             }
             () = asked => self.shut_down().await,
         }

@@ -99,7 +99,7 @@ pub fn encode_batch(spec: &BatchSpec<'_>) -> Bytes {
 
 /// How much a record carries besides its value: some are long.
 fn padding(value: u64) -> usize {
-    if value % 29 == 0 { 3000 } else { (value * 7 % 90) as usize }
+    if value.is_multiple_of(29) { 3000 } else { (value * 7 % 90) as usize }
 }
 
 /// Reads whole batches. Anything that a Kafka consumer would not accept is an error.

@@ -39,12 +39,6 @@ pub enum StartError {
     Fenced(String),
     #[error(transparent)]
     Storage(#[from] storage::error::Error),
-    #[error("partition {partition}: {source}")]
-    Replay {
-        partition: storage::entry::TopicPartition,
-        #[source]
-        source: storage::error::Error,
-    },
 }
 
 impl From<meta::error::Error> for StartError {

@@ -22,6 +22,17 @@ use tokio::time::Instant;
 /// How long one check lasts.
 pub const FRESH_FOR: Duration = Duration::from_secs(1);
 
+/// Why this broker can no longer append.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// Another broker has taken over.
+    #[error("{0}")]
+    Fenced(String),
+    /// The log's writer gave up: the storage failed, nobody else is known to be the owner.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Ownership(Arc<Shared>);
@@ -36,7 +47,7 @@ struct Shared {
     confirmed: Mutex<Instant>,
     /// One check at a time serves all who wait for it.
     checking: tokio::sync::Mutex<()>,
-    lost: watch::Sender<Option<String>>,
+    lost: watch::Sender<Option<Loss>>,
 }
 
 impl Ownership {
@@ -69,7 +80,7 @@ impl Ownership {
             }
             Err(error) => {
                 if matches!(error, Error::Fenced { .. }) {
-                    self.declare_lost(&error.to_string());
+                    self.declare_lost(Loss::Fenced(error.to_string()));
                 }
                 Err(error)
             }
@@ -91,16 +102,16 @@ impl Ownership {
     }
 
     /// Ownership is lost for good: every later `confirm` fails, and `lost` resolves. The first reason is kept.
-    pub fn declare_lost(&self, why: &str) {
+    pub fn declare_lost(&self, why: Loss) {
         self.0.lost.send_if_modified(|lost| {
             let first = lost.is_none();
-            lost.get_or_insert_with(|| why.to_owned());
+            lost.get_or_insert(why);
             first
         });
     }
 
     /// Resolves once ownership is lost, with the reason.
-    pub async fn lost(&self) -> String {
+    pub async fn lost(&self) -> Loss {
         let mut lost = self.0.lost.subscribe();
         loop {
             if let Some(why) = lost.borrow_and_update().clone() {
@@ -124,7 +135,7 @@ impl Ownership {
     async fn check(&self) -> Result<()> {
         let fenced = |owner: String| Error::Fenced { what: format!("log {}", self.0.log), owner };
         if let Some(why) = self.0.lost.borrow().clone() {
-            return Err(fenced(why));
+            return Err(fenced(why.to_string()));
         }
         let key = keys::log(self.0.log);
         let Some(entry) = self.0.store.get(&key).await? else {

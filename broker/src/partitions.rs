@@ -15,7 +15,7 @@ use storage::reader::Reader;
 use uuid::Uuid;
 
 use crate::config::BrokerConfig;
-use crate::ownership::Ownership;
+use crate::ownership::{Loss, Ownership};
 use crate::partition::{Partition, Status};
 
 #[cfg(test)]
@@ -216,6 +216,7 @@ impl DurableSink for Partitions {
     fn log_ended(&self, outcome: Outcome, why: &str) {
         tracing::warn!(?outcome, why, "the log has ended");
         self.resign_all(Status::Fenced);
-        self.ownership.declare_lost(why);
+        let why = why.to_owned();
+        self.ownership.declare_lost(if outcome == Outcome::Fenced { Loss::Fenced(why) } else { Loss::Failed(why) });
     }
 }

@@ -19,3 +19,5 @@ pub mod clients;
 pub mod workload;
 
 pub mod sim;
+
+pub mod raw;

@@ -49,7 +49,7 @@ pub fn handle(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) 
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut topics = check(broker, version, request);
     match acks {
-        -1..=1 => append(broker, &mut topics, body.permit),
+        -1..=1 => append(broker, &mut topics, body),
         _ => refuse_all(&mut topics, ResponseError::InvalidRequiredAcks),
     }
     if acks == 0 {
@@ -160,11 +160,11 @@ fn refuse_all(topics: &mut [Topic], code: ResponseError) {
 }
 
 /// Hands every checked batch to its partition.
-fn append(broker: &Broker, topics: &mut [Topic], permit: Permit) {
+fn append(broker: &Broker, topics: &mut [Topic], body: RequestBody) {
     let Some(log) = broker.partitions.log() else {
         return refuse_all(topics, ResponseError::NotLeaderOrFollower);
     };
-    let permit = unpin(broker, topics, permit);
+    let permit = unpin(broker, topics, body);
     for slot in topics.iter_mut().flat_map(|topic| &mut topic.slots) {
         // The placeholder is never seen: it is replaced on the next line but one.
         let placeholder = SlotState::failed(ResponseError::UnknownServerError);
@@ -197,9 +197,11 @@ fn appended(result: AppendResult) -> SlotState {
     }
 }
 
-/// Copies the batches out of the receive buffer if they are less than half of what they would pin, and pays for the
-/// copies instead. Returns what pays for the batches.
-fn unpin(broker: &Broker, topics: &mut [Topic], permit: Permit) -> Permit {
+/// Copies the batches out of the receive buffer if they are less than half of their frame, and pays for the copies
+/// instead: most of a large frame may have been refused. (That a small frame shares its buffer with others is no waste:
+/// they go the same way.) Returns what pays for the batches.
+fn unpin(broker: &Broker, topics: &mut [Topic], body: RequestBody) -> Permit {
+    let RequestBody { bytes: frame, permit } = body;
     let batches = || {
         topics.iter().flat_map(|topic| &topic.slots).filter_map(|slot| match &slot.state {
             SlotState::Checked { batch, .. } => Some(batch.body.len()),
@@ -207,7 +209,7 @@ fn unpin(broker: &Broker, topics: &mut [Topic], permit: Permit) -> Permit {
         })
     };
     let bytes: usize = batches().sum();
-    if bytes == 0 || bytes >= permit.bytes() / 2 {
+    if bytes == 0 || bytes >= frame.len() / 2 {
         return permit;
     }
     // Without memory for a copy, the buffer stays pinned: it is paid for.

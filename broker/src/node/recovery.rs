@@ -131,7 +131,13 @@ pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions)
             };
             let mut each = |index: storage::entry::FragmentIndex| {
                 fragments += 1;
-                index.runs.iter().try_for_each(|run| partitions.replay(run))
+                for run in &index.runs {
+                    // A partition whose logs do not fit together is refused to clients; the others are none the worse.
+                    if let Err(error) = partitions.replay(run) {
+                        tracing::error!(partition = %run.partition, %error, "a partition is damaged");
+                    }
+                }
+                Ok(())
             };
             taken.logs.read_indexes(*number, segment, 0, end, &mut each).await.map_err(StartError::from_storage)?;
         }

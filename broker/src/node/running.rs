@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::api::Table;
 use crate::broker::Broker;
 use crate::listener::{Server, ServerOptions};
-use crate::ownership::Ownership;
+use crate::ownership::{Loss, Ownership};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
@@ -92,9 +92,12 @@ impl Node {
         tokio::select! {
             biased;
             why = self.broker.ownership.lost() => {
-                tracing::error!(%why, "fenced: this broker acknowledges nothing any more");
+                tracing::error!(%why, "this broker acknowledges nothing any more");
                 self.server.abort().await;
-                Ended::Fenced(why)
+                match why {
+                    Loss::Fenced(why) => Ended::Fenced(why),
+                    Loss::Failed(why) => Ended::Failed(why),
+                }
             }
             () = asked => self.shut_down().await,
         }

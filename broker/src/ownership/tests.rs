@@ -22,7 +22,7 @@ async fn a_sealed_log_is_noticed_within_a_second_and_for_good() {
     put(&store, LogState::Sealing).await;
     tokio::time::advance(FRESH_FOR).await;
     assert!(matches!(ownership.confirm().await, Err(Error::Fenced { .. })));
-    assert!(ownership.lost().await.contains("fenced"));
+    assert!(matches!(ownership.lost().await, Loss::Fenced(why) if why.contains("fenced")));
     put(&store, LogState::Open).await;
     assert!(ownership.confirm().await.is_err(), "what was lost stays lost");
 }
@@ -33,6 +33,6 @@ async fn an_exclusive_folder_is_never_checked() {
     let ownership = Ownership::new(Arc::new(MemoryStore::new()), 5, ME, true);
     tokio::time::advance(FRESH_FOR * 10).await;
     ownership.confirm().await.unwrap();
-    ownership.declare_lost("told so");
+    ownership.declare_lost(Loss::Failed("told so".to_owned()));
     assert!(ownership.confirm().await.is_err());
 }

@@ -77,7 +77,7 @@ async fn the_end_of_the_log_fences_everything_and_is_told() {
     rig.cut().end(Outcome::Fenced);
     assert_eq!(rig.partitions.get(id(0)).unwrap().status(), Status::Fenced);
     assert_eq!(pending.resolved().await, Outcome::Fenced);
-    assert!(rig.ownership.lost().await.contains("sealed by another broker"));
+    assert!(rig.ownership.lost().await.to_string().contains("sealed by another broker"));
     rig.lead();
     rig.partitions.open_topic(Uuid::from_u128(10), 1);
     let late = TopicPartition { topic: Uuid::from_u128(10), partition: 0 };

@@ -7,6 +7,7 @@ use super::*;
 use crate::api::testing::{TestBroker, finish, name};
 use crate::batch::BatchHeader;
 use crate::batch::testing::BatchSpec;
+use crate::ownership::Loss;
 
 const TAIL: usize = 64 << 20;
 /// Nothing stays in memory: everything is read from the store.
@@ -281,7 +282,7 @@ async fn the_end_of_leadership_ends_the_wait() {
 #[tokio::test]
 async fn a_broker_that_lost_its_log_serves_nothing() {
     let test = filled(TAIL, 1).await;
-    test.rig.ownership.declare_lost("somebody else has it");
+    test.rig.ownership.declare_lost(Loss::Fenced("somebody else has it".to_owned()));
     let answers = fetch(&test, 12, &Ask::default()).await;
     assert_eq!(answers[0].error_code, ResponseError::NotLeaderOrFollower.code());
     assert!(offsets(&answers[0]).is_empty());

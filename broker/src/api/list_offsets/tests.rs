@@ -6,6 +6,7 @@ use super::*;
 use crate::api::testing::{TestBroker, name};
 use crate::api::typed;
 use crate::batch::testing::BatchSpec;
+use crate::ownership::Loss;
 use crate::request::{CloseConnection, Reply, RequestBody};
 
 const TAIL: usize = 64 << 20;
@@ -132,7 +133,7 @@ async fn leader_epochs_and_ownership_are_checked() {
     let test = filled(TAIL).await;
     assert_eq!(ask(&test, 7, LATEST, 3).await.error_code, ResponseError::FencedLeaderEpoch.code());
     assert_eq!(ask(&test, 7, LATEST, 5).await.error_code, ResponseError::UnknownLeaderEpoch.code());
-    test.rig.ownership.declare_lost("somebody else has it");
+    test.rig.ownership.declare_lost(Loss::Fenced("somebody else has it".to_owned()));
     let answer = ask(&test, 7, LATEST, -1).await;
     assert_eq!((answer.error_code, answer.offset), (ResponseError::NotLeaderOrFollower.code(), -1));
 }

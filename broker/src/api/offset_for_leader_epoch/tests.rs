@@ -6,6 +6,7 @@ use super::*;
 use crate::api::testing::{TestBroker, name};
 use crate::api::typed;
 use crate::batch::testing::BatchSpec;
+use crate::ownership::Loss;
 use crate::request::{CloseConnection, Reply, RequestBody};
 
 fn handler(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) -> Result<Reply, CloseConnection> {
@@ -40,7 +41,7 @@ async fn every_version_answers() {
         let unknown = ResponseError::UnknownTopicOrPartition.code();
         assert_eq!(ask(&test, version, asked(1, -1, 4)).await, (unknown, -1, -1));
     }
-    test.rig.ownership.declare_lost("somebody else has it");
+    test.rig.ownership.declare_lost(Loss::Fenced("somebody else has it".to_owned()));
     let lost = ResponseError::NotLeaderOrFollower.code();
     assert_eq!(ask(&test, 4, asked(0, -1, 4)).await, (lost, -1, -1));
 }

@@ -184,10 +184,12 @@ async fn an_old_duplicate_says_so() {
 #[tokio::test]
 async fn small_batches_do_not_pin_large_buffers() {
     let test = TestBroker::new(TAIL, 1).await;
-    let spec = BatchSpec { value_bytes: 1_000, ..BatchSpec::default() };
-    let length = spec.build().len();
-    let request = request(&test, 9, -1, vec![(0, batch(&spec))]);
-    for (pinned, copied) in [(length * 8, true), (length + 100, false)] {
+    let small = batch(&BatchSpec { value_bytes: 1_000, ..BatchSpec::default() });
+    // To a partition that does not exist.
+    let refused = batch(&BatchSpec { value_bytes: 10_000, ..BatchSpec::default() });
+    for (batches, copied) in [(vec![(0, small.clone()), (99, refused)], true), (vec![(0, small)], false)] {
+        let request = request(&test, 9, -1, batches);
+        let pinned = 64 << 10;
         let permit = test.broker.budget.take_anyway(pinned);
         let reply = test.begin(handle, 9, &request, permit).unwrap();
         let fragment = test.rig.cut();

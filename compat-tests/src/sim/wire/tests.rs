@@ -1,3 +1,5 @@
+//! Tests of the wire format: batches survive encoding and decoding, and damage is found.
+
 use super::*;
 
 fn batch(values: &[u64]) -> Bytes {

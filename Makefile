@@ -33,7 +33,7 @@ test: deps ## every test but the long runs; under 20 minutes on 2 cores from a c
 
 test-long: deps build ## a hundred kill -9 rounds per backend, twenty power cuts, minutes of overload
 	WOODPECKER_TEST_KILL_ROUNDS=100 WOODPECKER_TEST_POWER_CUTS=20 WOODPECKER_TEST_FIGHT_ROUNDS=50 \
-	WOODPECKER_TEST_OVERLOAD_S=60 WOODPECKER_TEST_S3=$${WOODPECKER_TEST_S3:-minio} \
+	WOODPECKER_TEST_SLEEP_ROUNDS=30 WOODPECKER_TEST_OVERLOAD_S=60 WOODPECKER_TEST_S3=$${WOODPECKER_TEST_S3:-minio} \
 	cargo test -p compat-tests --locked --no-fail-fast
 
 SIM_SEEDS ?= 20000

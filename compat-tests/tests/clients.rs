@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use compat_tests::clients::{self, LIMIT, assign, kcat, next, read_all, watermarks};
 use compat_tests::process::{Broker, Launch};
+use compat_tests::raw::Raw;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::Message;
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{Consumer, StreamConsumer};
@@ -163,11 +167,25 @@ async fn a_record_that_is_too_large_is_refused() {
     assert_eq!(send(&producer, FutureRecord::to("t").payload(value("small"))).await, 0);
 }
 
-fn at_time(consumer: &StreamConsumer, topic: &str, timestamp: i64) -> Offset {
+/// The offset for a timestamp, or for one of the numbers that stand for the beginning and the end.
+fn at_time(consumer: &StreamConsumer, topic: &str, timestamp: Offset) -> Offset {
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(timestamp)).expect("a timestamp");
+    list.add_partition_offset(topic, 0, timestamp).expect("a timestamp");
     let found = block_in_place(|| consumer.offsets_for_times(list, LIMIT)).expect("ListOffsets is answered");
     found.find_partition(topic, 0).expect("the partition that was asked for").offset()
+}
+
+/// ListOffsets for one timestamp: the timestamp and the offset of the answer.
+async fn list_offset(kafka: &str, topic: &str, timestamp: i64) -> (i64, i64) {
+    let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    let answer = Raw::connect(kafka).await.expect("a connection").call(7, &request).await;
+    let partition = &answer.topics[0].partitions[0];
+    assert_eq!(partition.error_code, 0);
+    (partition.timestamp, partition.offset)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,13 +201,15 @@ async fn offsets_by_time() {
         let consumer = clients::consumer(broker.kafka(), &[]);
         let expected = [(0, 0), (1_000, 0), (1_001, 1), (2_000, 1), (2_001, 3), (5_000, 3)];
         for (timestamp, offset) in expected {
-            assert_eq!(at_time(&consumer, "times", timestamp), Offset::Offset(offset), "at {timestamp}");
+            let found = at_time(&consumer, "times", Offset::Offset(timestamp));
+            assert_eq!(found, Offset::Offset(offset), "at {timestamp}");
         }
-        assert_eq!(at_time(&consumer, "times", 5_001), Offset::End, "nothing is as late as that");
+        assert_eq!(at_time(&consumer, "times", Offset::Offset(5_001)), Offset::End, "nothing is as late as that");
+        assert_eq!(at_time(&consumer, "times", Offset::End), Offset::Offset(4));
+        assert_eq!(at_time(&consumer, "times", Offset::Beginning), Offset::Offset(0));
         assert_eq!(watermarks(broker.kafka(), "times", 0).await, (0, 4));
-        assert_eq!(at_time(&consumer, "times", -1), Offset::Offset(4), "the end");
-        assert_eq!(at_time(&consumer, "times", -2), Offset::Offset(0), "the beginning");
-        assert_eq!(at_time(&consumer, "times", -3), Offset::Offset(3), "the highest timestamp");
+        // What no setting of this client asks for: the record with the highest timestamp.
+        assert_eq!(list_offset(broker.kafka(), "times", -3).await, (5_000, 3));
         broker.kill().await;
         broker = broker.again().await;
     }

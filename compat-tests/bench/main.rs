@@ -68,6 +68,9 @@ struct Arguments {
     /// Only these cells, as PARTITIONS:RECORD_BYTES.
     #[arg(long, value_parser = cell)]
     cell: Vec<(usize, usize)>,
+    /// Sizes that producers fill their batches to: Java's default, and what people set who want throughput.
+    #[arg(long, default_values_t = [16 << 10, 256 << 10])]
+    batch: Vec<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +103,7 @@ impl Arguments {
             woodpecker: wanted("woodpecker").then(|| self.woodpecker.clone()),
             folder,
             cells,
+            batches: self.batch.clone(),
             rounds: self.rounds.unwrap_or(rounds),
             java_rounds: self.java_rounds.unwrap_or(java_rounds),
             bytes: self.megabytes.unwrap_or(megabytes) * 1_000_000,

@@ -19,8 +19,6 @@ use crate::{
 const CONNECTIONS: usize = 4;
 /// As many as Java's producer.
 const WINDOW: usize = 5;
-/// Java's default, and what people set who want throughput.
-const BATCHES: [usize; 2] = [16 << 10, 256 << 10];
 const KAFKA_PORT: u16 = 21_092;
 const WOODPECKER_PORT: u16 = 21_192;
 const SINK_PORT: u16 = 21_292;
@@ -37,6 +35,8 @@ pub struct Plan {
     pub folder: PathBuf,
     /// Partitions and record size.
     pub cells: Vec<(usize, usize)>,
+    /// Sizes that producers fill their batches to.
+    pub batches: Vec<usize>,
     pub rounds: usize,
     pub java_rounds: usize,
     /// Record values per measurement.
@@ -65,8 +65,8 @@ impl Run {
         let start = || Server::kafka(&plan.kafka_script, plan.folder.join("kafka"), KAFKA_PORT);
         let kafka = plan.with_kafka.then(start).transpose()?;
         if let Some(kafka) = &kafka {
-            for batch in BATCHES {
-                self.warm_up(kafka, batch, plan.kafka_warm_up_bytes / BATCHES.len() as u64)?;
+            for batch in &plan.batches {
+                self.warm_up(kafka, *batch, plan.kafka_warm_up_bytes / plan.batches.len() as u64)?;
             }
         }
         for &(partitions, record_bytes) in &plan.cells {
@@ -87,7 +87,7 @@ impl Run {
     fn start_woodpecker(&mut self) -> io::Result<Option<Server>> {
         let Some(binary) = self.plan.woodpecker.clone() else { return Ok(None) };
         let server = Server::woodpecker(&binary, self.plan.folder.join("woodpecker"), WOODPECKER_PORT)?;
-        self.warm_up(&server, BATCHES[0], 64 << 20)?;
+        self.warm_up(&server, 64 << 10, 64 << 20)?;
         Ok(Some(server))
     }
 
@@ -109,7 +109,7 @@ impl Run {
 
     fn cell(&mut self, servers: &[&Server], partitions: usize, record_bytes: usize) -> io::Result<()> {
         for round in 0..self.plan.rounds.max(self.plan.java_rounds) {
-            for batch_bytes in BATCHES {
+            for batch_bytes in self.plan.batches.clone() {
                 let case = Case { kind: Kind::Produce, partitions, record_bytes, batch_bytes };
                 for server in turns(servers, round) {
                     if round < self.plan.rounds {

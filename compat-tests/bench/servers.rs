@@ -77,8 +77,12 @@ impl Server {
         let child =
             command.stdin(Stdio::null()).spawn().map_err(|e| failed(format!("cannot start {command:?}: {e}")))?;
         let (pid, address) = (child.id(), local(port));
-        let server = Self { who, address, pid, child: Some(child), kafka_script: None, folder };
+        let mut server = Self { who, address, pid, child: Some(child), kafka_script: None, folder };
         wait_until_served(address, START_LIMIT)?;
+        // Somebody else's server on the same port would answer just as well.
+        if let Some(status) = server.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            return Err(failed(format!("{command:?} ended: {status}")));
+        }
         Ok(server)
     }
 

@@ -18,6 +18,7 @@ impl SegmentFile for Stingy {
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         assert!(parts.len() <= MAX_IOVECS);
+        assert!(parts.iter().map(|part| part.len()).sum::<usize>() <= MAX_WRITE_BYTES);
         let mut bytes = self.bytes.lock();
         assert_eq!(bytes.len() as u64, position);
         let given: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
@@ -41,8 +42,9 @@ impl SegmentFile for Stingy {
 
 #[test]
 fn short_writes_and_reads_are_continued() {
-    let parts: Vec<Bytes> = (0..3000usize).map(|n| Bytes::from(vec![n as u8; n % 7])).collect();
-    for most in [1, 5, 1000, usize::MAX] {
+    let mut parts: Vec<Bytes> = (0..3000usize).map(|n| Bytes::from(vec![n as u8; n % 7])).collect();
+    parts.extend([100_000, 700_000, 3].map(|length| Bytes::from(vec![7; length])));
+    for most in [500, 1000, 300_000, usize::MAX] {
         let file = Stingy { bytes: parking_lot::Mutex::default(), most };
         write_all_at(&file, &parts, 0).unwrap();
         assert_eq!(*file.bytes.lock(), parts.concat());

@@ -1,3 +1,5 @@
+//! Error codes are counted by API and name, wherever in a response they stand.
+
 use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 

@@ -3,7 +3,6 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages as m;
 
-use super::fetch::encode::FetchResponse;
 use crate::metrics::Metrics;
 
 /// A response that carries error codes.
@@ -28,14 +27,6 @@ impl Errors for m::ProduceResponse {
     fn each_code(&self, see: &mut dyn FnMut(i16)) {
         let partitions = self.responses.iter().flat_map(|topic| &topic.partition_responses);
         partitions.for_each(|partition| see(partition.error_code));
-    }
-}
-
-impl Errors for FetchResponse {
-    fn each_code(&self, see: &mut dyn FnMut(i16)) {
-        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
-        let errors = partitions.map(|partition| partition.error).chain([self.error]);
-        errors.flatten().for_each(|error| see(error.code()));
     }
 }
 

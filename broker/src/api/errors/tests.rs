@@ -4,7 +4,7 @@ use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, Met
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 
 use super::*;
-use crate::api::fetch::encode::{PartitionAnswer, TopicAnswer};
+use crate::api::fetch::encode::{FetchResponse, PartitionAnswer, TopicAnswer};
 
 #[test]
 fn errors_are_counted_by_name_wherever_they_stand() {

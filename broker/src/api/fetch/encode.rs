@@ -9,6 +9,7 @@ use kafka_protocol::ResponseError;
 use storage::budget::Permit;
 use uuid::Uuid;
 
+use crate::api::errors::Errors;
 use crate::request::Response;
 
 /// From here on lengths are varints and structures end with tagged fields (KIP-482).
@@ -30,6 +31,14 @@ pub struct FetchResponse {
     /// Consumers that read only what is committed get an empty list of aborted transactions, others none at all.
     pub read_committed: bool,
     pub topics: Vec<TopicAnswer>,
+}
+
+impl Errors for FetchResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        let errors = partitions.map(|partition| partition.error).chain([self.error]);
+        errors.flatten().for_each(|error| see(error.code()));
+    }
 }
 
 #[derive(Debug)]

@@ -73,11 +73,41 @@ impl Reader {
             if !self.fetch(session, version, &limits).await {
                 return;
             }
+            if self.dice.chance(10) && !self.peek(session).await {
+                return;
+            }
             sleep(self.dice.ms(10..=400)).await;
             if self.dice.chance(2) {
                 return;
             }
         }
+    }
+
+    /// Asks for an offset that may be above the high watermark: then there is nothing, not even a reason to wait.
+    async fn peek(&self, session: &Session) -> bool {
+        let Some((partition, position)) =
+            self.positions.iter().nth(self.dice.below(self.positions.len() as u64) as usize)
+        else {
+            return false;
+        };
+        let offset = position + 1 + self.dice.below(3) as i64;
+        let asked = FetchPartition::default()
+            .with_partition(partition.index)
+            .with_current_leader_epoch(session.epoch)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(5000);
+        let topic = FetchTopic::default().with_topic(topic_name(&partition.topic)).with_partitions(vec![asked]);
+        let request = FetchRequest::default().with_max_bytes(5000).with_session_epoch(-1).with_topics(vec![topic]);
+        let Ok(response) = session.connection.call(12, &request, PATIENCE).await else { return false };
+        let answer = response.responses.first().and_then(|topic| topic.partitions.first());
+        if let Some(data) = answer.filter(|data| data.error_code == 0 && data.high_watermark < offset) {
+            let how = format_args!(
+                "{partition}: offset {offset} is served below a high watermark of {}",
+                data.high_watermark
+            );
+            self.clients.trace.violation("no-dirty-read", how);
+        }
+        true
     }
 
     fn start_over(&mut self) {

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps lint build test test-long sim test-planted-bugs bench
+.PHONY: help deps lint build test test-long sim test-planted-bugs test-failpoints bench
 
 SERVERS := compat-tests/servers
 
@@ -43,6 +43,11 @@ sim: ## simulate SIM_SEEDS seeds (20,000) from SIM_FIRST_SEED on
 
 test-planted-bugs: deps ## plant each known bug in turn and require that a test fails
 	cargo run --locked -p compat-tests --bin planted-bugs
+
+test-failpoints: deps ## crash the broker between every two durable steps, on a folder and on a bucket
+	cargo build --locked -p broker -p compat-tests --features compat-tests/failpoints --target-dir target/failpoints
+	cargo test --locked -p broker -p compat-tests --features compat-tests/failpoints --target-dir target/failpoints \
+		--test failpoints -- --nocapture
 
 bench: ## throughput and latency beside a real Apache Kafka
 	compat-tests/bench/run

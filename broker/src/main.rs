@@ -36,6 +36,9 @@ fn main() -> ExitCode {
         }
     };
     start_logging(&settings);
+    if fail::has_failpoints() {
+        die_at_failpoints();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -64,6 +67,15 @@ fn main() -> ExitCode {
             ExitCode::from(if matches!(refused, Some(StorageError::Refused { .. })) { BAD_SETTINGS } else { FAILED })
         }
     }
+}
+
+/// In a build for tests: the points named in the variable FAILPOINTS panic, and a panic ends the process like kill -9.
+fn die_at_failpoints() {
+    std::mem::forget(fail::FailScenario::setup());
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        std::process::abort();
+    }));
 }
 
 fn start_logging(settings: &Settings) {

@@ -29,7 +29,20 @@ pub fn config(kafka: &str, settings: &[(&str, &str)]) -> ClientConfig {
     for (key, value) in settings {
         config.set(*key, *value);
     }
+    if let Ok(contexts) = std::env::var("WOODPECKER_TEST_RDKAFKA_DEBUG") {
+        show_what_librdkafka_does();
+        config.set("debug", contexts);
+    }
     config
+}
+
+/// On standard output, for who looks into a failure: `WOODPECKER_TEST_RDKAFKA_DEBUG=broker,metadata,topic` and the like.
+fn show_what_librdkafka_does() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let only = tracing_subscriber::EnvFilter::new("librdkafka=debug");
+        tracing_subscriber::fmt().with_env_filter(only).with_ansi(false).init();
+    });
 }
 
 fn client<T: FromClientConfig>(config: &ClientConfig) -> T {

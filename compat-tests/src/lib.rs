@@ -14,6 +14,8 @@ pub mod s3;
 
 pub mod proxy;
 
+pub mod door;
+
 pub mod clients;
 
 pub mod workload;

@@ -4,8 +4,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help deps lint build test test-long sim test-planted-bugs test-failpoints bench
+.PHONY: test-librdkafka test-rdkafka-crate test-milvus test-same-answers
 
 SERVERS := compat-tests/servers
+SUITES := compat-tests/suites
 
 # Failed assertions are worth more with the place they came from.
 export RUST_BACKTRACE ?= 1
@@ -14,7 +16,7 @@ export CARGO_TERM_COLOR ?= never
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
 
-deps: ## install what a build and its tests need: Debian packages and a real S3 server
+deps: ## install what a build and its tests need: Debian packages, a real S3 server, clients in other languages
 	$(SERVERS)/install
 
 # The tests of real processes need the binary beside them; one build of everything keeps one set of features.
@@ -48,6 +50,18 @@ test-failpoints: deps ## crash the broker between every two durable steps, on a 
 	cargo build --locked -p broker -p compat-tests --features compat-tests/failpoints --target-dir target/failpoints
 	cargo test --locked -p broker -p compat-tests --features compat-tests/failpoints --target-dir target/failpoints \
 		--test failpoints -- --nocapture
+
+test-librdkafka: deps build ## librdkafka's own tests, those that must pass listed in compat-tests/suites/librdkafka.pass
+	python3 -B $(SUITES)/librdkafka.py
+
+test-rdkafka-crate: deps build ## the rdkafka crate's own tests, likewise
+	python3 -B $(SUITES)/rdkafka_crate.py
+
+test-milvus: deps build ## what Milvus asks of its message queue, with its client library
+	python3 -B $(SUITES)/milvus.py
+
+test-same-answers: deps build ## the same calls of tools on Woodpecker and on Apache Kafka, their answers compared
+	python3 -B $(SUITES)/same_answers.py
 
 bench: ## throughput and latency beside a real Apache Kafka
 	compat-tests/bench/run

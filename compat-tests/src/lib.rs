@@ -18,6 +18,8 @@ pub mod door;
 
 pub mod clients;
 
+pub mod tools;
+
 pub mod workload;
 
 pub mod sim;

@@ -1,0 +1,164 @@
+//! The sharp edges of Kafka's protocol, on which other implementations have cut themselves, each as a named test.
+//!
+//! These go through the wire to the real binary. Others are tested where they are decided: the fallback of ApiVersions
+//! in `hostile.rs`; waiting, limits and whole batches of Fetch in `api/fetch`; the window of idempotence, sequences that
+//! wrap and forgotten producers in `partition/producers`; times and their special values in `api/list_offsets` and
+//! `clients.rs`; leader epochs in `api/offset_for_leader_epoch`; acks=0 in `api/produce`.
+
+use bytes::Bytes;
+use compat_tests::clients;
+use compat_tests::process::{Broker, Launch};
+use compat_tests::raw::{Raw, batch, produce};
+use compat_tests::sim::wire::{BatchSpec, encode_batch, parse_batches};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, BrokerId, FetchRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const NONE: i16 = 0;
+
+async fn broker() -> (TempDir, Broker, Raw) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = Launch::new(folder.path()).start().await;
+    let raw = Raw::connect(broker.kafka()).await.expect("a connection");
+    (folder, broker, raw)
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+async fn fetch(raw: &mut Raw, topic: &str, offset: i64, version: i16) -> PartitionData {
+    let partition = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
+    let request = FetchRequest::default().with_replica_id(BrokerId(-1)).with_max_wait_ms(0).with_min_bytes(1);
+    let request = request.with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);
+    let mut answer = raw.call(version, &request).await;
+    answer.responses.remove(0).partitions.remove(0)
+}
+
+/// The error and the offset with which a Produce request is answered.
+fn produced(answer: kafka_protocol::messages::ProduceResponse) -> (i16, i64) {
+    let partition = &answer.responses[0].partition_responses[0];
+    (partition.error_code, partition.base_offset)
+}
+
+/// What Metadata says of a topic: its error and its id.
+async fn described(raw: &mut Raw, topic: &str, may_create: bool) -> (i16, Uuid) {
+    let asked = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(may_create);
+    let answer = raw.call(12, &request).await;
+    (answer.topics[0].error_code, answer.topics[0].topic_id)
+}
+
+/// librdkafka before 2.11.1 silently stops compressing where Produce begins above version 2, and finds no way to log in
+/// with Kerberos where JoinGroup does not begin at 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn produce_is_offered_from_version_0_on() {
+    let (_folder, _broker, mut raw) = broker().await;
+    let answer = raw.call(0, &ApiVersionsRequest::default()).await;
+    let produce = answer.api_keys.iter().find(|api| api.api_key == ApiKey::Produce as i16).expect("Produce is offered");
+    assert_eq!(produce.min_version, 0);
+    assert!(produce.max_version >= 7, "zstd needs version 7");
+}
+
+/// A length of -1 is "invalid MessageSetSize" to librdkafka.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_fetch_has_records_of_no_bytes_and_never_null() {
+    let (_folder, broker, mut raw) = broker().await;
+    clients::create_topic(broker.kafka(), "empty", 1).await;
+    for version in [4, 11, 12] {
+        let at_the_end = fetch(&mut raw, "empty", 0, version).await;
+        assert_eq!((at_the_end.error_code, at_the_end.records), (NONE, Some(Bytes::new())), "v{version}");
+        let beyond = fetch(&mut raw, "empty", 9, version).await;
+        assert_eq!((beyond.error_code, beyond.records), (1, Some(Bytes::new())), "v{version}");
+    }
+}
+
+/// Consumers with read_committed, librdkafka's default, stall where the last stable offset is not set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_stable_offset_is_the_high_watermark_without_transactions() {
+    let (_folder, broker, mut raw) = broker().await;
+    clients::create_topic(broker.kafka(), "stable", 1).await;
+    assert_eq!(produced(raw.call(9, &produce("stable", 0, batch(&[1, 2, 3]))).await), (NONE, 0));
+    let fetched = fetch(&mut raw, "stable", 0, 11).await;
+    assert_eq!((fetched.high_watermark, fetched.last_stable_offset, fetched.log_start_offset), (3, 3, 0));
+    assert!(fetched.aborted_transactions.is_none_or(|aborted| aborted.is_empty()));
+}
+
+fn idempotent(topic: &str, producer_id: i64, base_sequence: i32, values: &[u64]) -> ProduceRequest {
+    let spec = BatchSpec {
+        producer_id,
+        producer_epoch: 0,
+        base_sequence,
+        attributes: 0,
+        timestamp_ms: 1_700_000_000_000,
+        values,
+    };
+    produce(topic, 0, encode_batch(&spec))
+}
+
+/// Sarama and librdkafka send the next batches before the first is answered, and all of them again after a disconnect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_idempotent_batches_in_flight_keep_their_order_and_retries_their_offsets() {
+    let (_folder, broker, mut raw) = broker().await;
+    clients::create_topic(broker.kafka(), "idempotent", 1).await;
+    let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(1_000);
+    let producer_id = raw.call(1, &request).await.producer_id.0;
+    for round in 0..2 {
+        let mut raw = Raw::connect(broker.kafka()).await.expect("a connection");
+        for n in 0..5_i32 {
+            let values = [n as u64 * 2, n as u64 * 2 + 1];
+            raw.request(n, 9, &idempotent("idempotent", producer_id, 2 * n, &values)).await.expect("sent");
+        }
+        for n in 0..5_i32 {
+            let (correlation, frame) = raw.receive().await.expect("an answer").expect("an answer");
+            let answer = compat_tests::sim::wire::response::<ProduceRequest>(9, frame).expect("a response");
+            assert_eq!((correlation, produced(answer)), (n, (NONE, i64::from(2 * n))), "round {round}");
+        }
+    }
+    let fetched = fetch(&mut raw, "idempotent", 0, 11).await;
+    let batches = parse_batches(fetched.records.expect("records")).expect("whole batches");
+    let values: Vec<u64> = batches.iter().flat_map(|b| b.values.iter().copied()).collect();
+    assert_eq!(values, (0..10).collect::<Vec<u64>>());
+}
+
+/// A topic made again under its name is another topic, and clients that know the old one by its id must learn that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_again_has_another_id_and_is_seen_at_once() {
+    let (_folder, broker, mut raw) = broker().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        clients::create_topic(broker.kafka(), "again", 1).await;
+        let (error, id) = described(&mut raw, "again", false).await;
+        assert!(error == NONE && !id.is_nil(), "{error} {id}");
+        assert!(!ids.contains(&id), "{id} is the id of an earlier topic");
+        ids.push(id);
+        let options = rdkafka::admin::AdminOptions::new().operation_timeout(Some(clients::LIMIT));
+        clients::admin(broker.kafka()).delete_topics(&["again"], &options).await.expect("DeleteTopics is answered");
+        assert_eq!(described(&mut raw, "again", false).await.0, 3, "UNKNOWN_TOPIC_OR_PARTITION at once");
+    }
+}
+
+/// Clients give up on errors that are not retriable while a topic comes to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_for_a_topic_creates_it_only_where_the_client_says_so() {
+    let (_folder, _broker, mut raw) = broker().await;
+    for _ in 0..2 {
+        assert_eq!(described(&mut raw, "wanted", false).await.0, 3, "UNKNOWN_TOPIC_OR_PARTITION");
+    }
+    let (first, _) = described(&mut raw, "wanted", true).await;
+    assert!([NONE, 3, 5].contains(&first), "there, or an error that clients retry: {first}");
+    let (second, id) = described(&mut raw, "wanted", true).await;
+    assert!(second == NONE && !id.is_nil(), "{second}");
+}

@@ -51,6 +51,9 @@ pub mod partition;
 
 pub mod partitions;
 
+/// Consumer groups as pure state, and their records.
+pub mod groups;
+
 /// What request handlers see.
 pub mod broker;
 

@@ -35,6 +35,8 @@ pub const BUGS: &[(&str, &str)] = &[
     ("reply-from-producer-state-alone", "a retry of a pending batch is acknowledged before the batch is durable"),
     ("offsets-reused-after-failure", "offsets of appends of unknown outcome are given again"),
     ("dedup-not-rebuilt", "producer state is not rebuilt from the log at start"),
+    ("sync-before-durable", "members get their assignment before the group's record is durable"),
+    ("commit-goes-back", "a committed offset is replaced by that of an older record"),
     ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
 ];
 

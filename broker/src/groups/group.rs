@@ -1,13 +1,13 @@
-//! One group of the classic protocol, as Kafka's coordinator runs it: what it is, and the requests that do not change its
-//! members. The others are in `group/`: `rebalance` moves it from one generation to the next, `join`, `sync` and `leave`
-//! are the requests that do.
+//! One group of the classic protocol, as Kafka's coordinator runs it: what it is, and the requests that do not change
+//! its members. In `group/`: `rebalance` moves it from one generation to the next, `join`, `sync` and `leave` are the
+//! requests that do.
 //!
 //! Invariants:
 //! - A generation's members all learn the same protocol and the same leader, and only the leader learns the others.
 //! - An assignment is given to nobody before its record is durable.
 //! - Who waits is answered exactly once: by its rebalance, by its removal, or by `unload`.
-//! - A member that keeps to its timeouts is never told UNKNOWN_MEMBER_ID. (Kafka's fencing is as exact: a second process
-//!   with the same `group.instance.id` gets the first one FENCED_INSTANCE_ID.)
+//! - A member that keeps to its timeouts is never told UNKNOWN_MEMBER_ID; a second process with the same
+//!   `group.instance.id` gets the first one FENCED_INSTANCE_ID.
 //! - At most one write comes out of one event, and its record is what the group was right then.
 
 mod rebalance;
@@ -97,6 +97,12 @@ enum Purpose {
     Delete {
         empty_since_ms: Option<i64>,
     },
+}
+
+impl Purpose {
+    fn assigns(&self, in_generation: i32) -> bool {
+        matches!(self, Purpose::Assignment { generation, .. } if *generation == in_generation)
+    }
 }
 
 impl Group {

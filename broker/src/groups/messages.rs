@@ -1,5 +1,5 @@
-//! What is asked of a group, what it answers, and what it asks its caller to do. Requests and answers have the shapes of
-//! Kafka's, without versions: an API file fills and empties them.
+//! What is asked of a group, what it answers, and what it asks its caller to do. Requests and answers have the shapes
+//! of Kafka's, without versions: an API file fills and empties them.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ fn refuse(answer: oneshot::Sender<Joined>, error: ResponseError, member_id: Stri
 }
 
 impl Group {
-    /// `new_member_id` (`member_id_for`) is taken if the member has none. `answer` is always answered, at once or later.
+    /// `new_member_id` (`member_id_for`) is taken if the member has none. `answer` is always answered, now or later.
     pub fn join(
         &mut self,
         limits: &Limits,

@@ -48,8 +48,8 @@ impl Group {
 
     /// Has the leader's assignment recorded. What it says first counts: a repetition waits for the same record.
     fn assign(&mut self, sync: SyncAssignment, now: Now) -> Step {
-        let current = |purpose: &Purpose| matches!(purpose, Purpose::Assignment { generation, .. } if *generation == self.generation);
-        if self.writes.values().any(current) {
+        let own = self.generation;
+        if self.writes.values().any(|purpose| purpose.assigns(own)) {
             return Step::default();
         }
         // Small, and kept for long: slices would keep the whole request.

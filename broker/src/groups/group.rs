@@ -41,7 +41,8 @@ const MAX_ID_PREFIX_BYTES: usize = 1024;
 /// The id of a new member, as Kafka forms it.
 pub fn member_id_for(instance_id: Option<&str>, client_id: &str, random: uuid::Uuid) -> String {
     let prefix = instance_id.unwrap_or(client_id);
-    format!("{}-{random}", &prefix[..prefix.floor_char_boundary(MAX_ID_PREFIX_BYTES)])
+    let end = (0..=prefix.len().min(MAX_ID_PREFIX_BYTES)).rev().find(|at| prefix.is_char_boundary(*at));
+    format!("{}-{random}", &prefix[..end.unwrap_or(0)])
 }
 
 /// One consumer group.

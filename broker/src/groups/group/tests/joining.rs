@@ -169,7 +169,8 @@ fn who_missed_an_answer_is_told_again() {
     let mut bench = Bench::new();
     let (one, two) = (bench.join(join("")), bench.join(join("")));
     bench.pass(secs(6));
-    (got(one), got(two));
+    got(one);
+    got(two);
     let again = got(bench.join(join("m1")));
     assert_eq!((again.generation, again.members.len()), (1, 2), "the leader too, before it has assigned");
     let again = got(bench.join(join("m2")));
@@ -250,7 +251,8 @@ fn a_session_begins_anew_when_a_wait_is_over() {
     let mut bench = Bench::new();
     let (one, two) = (bench.join(join("")), bench.join(join("")));
     bench.pass(secs(6));
-    (got(one), got(two));
+    got(one);
+    got(two);
     let mut follower = bench.sync("m2", &[]);
     for _ in 0..5 {
         bench.pass(secs(8));

@@ -321,10 +321,12 @@ impl Partition {
         self.state.lock().index.max_timestamp_run().copied()
     }
 
-    /// The leader epoch of the data at an offset, or the current one where there is none.
+    /// The leader epoch of the data at an offset or, at the end, of the last data; -1 without any data. Never an epoch that
+    /// has no data: a consumer that was told so would ask a later start where it ended, which does not know of it.
     pub fn epoch_at(&self, offset: i64) -> i32 {
         let state = self.state.lock();
-        state.index.find(offset).map_or(state.leader_epoch, |run| run.leader_epoch)
+        let found = state.index.find(offset).map(|run| run.leader_epoch);
+        found.or_else(|| state.index.latest_epoch()).unwrap_or(-1)
     }
 
     /// Where a leader epoch ended (KIP-320): the epoch itself or the highest one below it, and the offset behind its
@@ -339,10 +341,10 @@ impl Partition {
             return Ok(None);
         }
         let ended_at_end = || {
-            let epoch = state.index.latest_epoch()?;
-            Some(EpochEnd { epoch, end_offset: bounds.high_watermark })
+            let epoch = state.index.latest_epoch().unwrap_or(epoch);
+            EpochEnd { epoch, end_offset: bounds.high_watermark }
         };
-        Ok(state.index.epoch_end(epoch).or_else(ended_at_end))
+        Ok(Some(state.index.epoch_end(epoch).unwrap_or_else(ended_at_end)))
     }
 
     fn watch(&self, watch: Arc<Watch>) {

@@ -89,14 +89,13 @@ async fn look_up(
     asked: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
     let bounds = partition.bounds(asked.current_leader_epoch)?;
-    let start = bounds.log_start_offset;
-    let at_start = || Found { offset: start, timestamp: -1, leader_epoch: partition.epoch_at(start) };
+    let at = |offset| Found { offset, timestamp: -1, leader_epoch: partition.epoch_at(offset) };
     let found = match asked.timestamp {
-        LATEST => Ok(Found { offset: bounds.high_watermark, timestamp: -1, leader_epoch: bounds.leader_epoch }),
-        EARLIEST => Ok(at_start()),
+        LATEST => Ok(at(bounds.high_watermark)),
+        EARLIEST => Ok(at(bounds.log_start_offset)),
         MAX_TIMESTAMP if version >= 7 => find_max(reader, partition, bounds).await,
         // Nothing is tiered: everything is where it was written.
-        EARLIEST_LOCAL if version >= 8 => Ok(at_start()),
+        EARLIEST_LOCAL if version >= 8 => Ok(at(bounds.log_start_offset)),
         LATEST_TIERED if version >= 9 => Ok(NOTHING),
         timestamp if timestamp >= 0 => find_time(reader, partition, bounds, timestamp).await,
         _ => return Err(ResponseError::UnsupportedVersion),

@@ -331,6 +331,17 @@ fn leader_epochs_end_where_the_next_begins() {
     assert_eq!((partition.epoch_at(0), partition.epoch_at(8), partition.epoch_at(9)), (EPOCH, EPOCH + 3, EPOCH + 3));
 }
 
+/// A consumer that waits at offset 0 of an empty partition has nothing to lose in a restart.
+#[test]
+fn an_epoch_without_data_is_never_told_and_ends_where_nothing_is() {
+    let partition = opening();
+    assert!(partition.become_leader(EPOCH));
+    assert_eq!(partition.epoch_at(0), -1);
+    let partition = opening();
+    assert!(partition.become_leader(EPOCH + 1));
+    assert_eq!(partition.epoch_end(-1, EPOCH), Ok(Some(EpochEnd { epoch: EPOCH, end_offset: 0 })));
+}
+
 #[test]
 fn a_watch_wakes_when_enough_has_become_readable() {
     let partition = Arc::new(leading());

@@ -34,6 +34,39 @@ pub struct BrokerConfig {
     pub max_producers_per_partition: usize,
     pub flush_interval: Duration,
     pub flush_bytes: usize,
+    pub groups: GroupConfig,
+}
+
+/// Consumer groups, with Kafka's names and defaults.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    /// Partitions of `__consumer_offsets` when it is created.
+    pub offsets_partitions: i32,
+    /// How long the first members of an empty group wait for more.
+    pub initial_rebalance_delay: Duration,
+    pub min_session_timeout: Duration,
+    pub max_session_timeout: Duration,
+    pub max_members: usize,
+    /// Of a committed offset's metadata.
+    pub max_metadata_bytes: usize,
+    /// Offsets that nobody uses are forgotten after so long.
+    pub offsets_retention: Duration,
+    pub offsets_retention_check_interval: Duration,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            offsets_partitions: 50,
+            initial_rebalance_delay: Duration::from_secs(3),
+            min_session_timeout: Duration::from_secs(6),
+            max_session_timeout: Duration::from_secs(30 * 60),
+            max_members: i32::MAX as usize,
+            max_metadata_bytes: 4096,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+            offsets_retention_check_interval: Duration::from_secs(600),
+        }
+    }
 }
 
 impl Default for BrokerConfig {
@@ -54,6 +87,7 @@ impl Default for BrokerConfig {
             max_producers_per_partition: 10_000,
             flush_interval: Duration::from_millis(100),
             flush_bytes: 8 << 20,
+            groups: GroupConfig::default(),
         }
     }
 }
@@ -151,6 +185,12 @@ impl Settings {
         if broker.fetch_max_bytes > broker.memory_bytes {
             let allowed = format!("must be at most memory_bytes ({})", broker.memory_bytes);
             return refused("fetch_max_bytes", broker.fetch_max_bytes.to_string(), allowed);
+        }
+        let groups = &broker.groups;
+        if groups.min_session_timeout > groups.max_session_timeout {
+            let most = groups.max_session_timeout.as_millis();
+            let allowed = format!("must be at most group_max_session_timeout_ms ({most})");
+            return refused("group_min_session_timeout_ms", groups.min_session_timeout.as_millis().to_string(), allowed);
         }
         let (address, key) = match &self.advertise {
             Some(advertise) => (advertise, "advertise"),

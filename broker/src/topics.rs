@@ -26,6 +26,9 @@ pub use names::check_name;
 /// Largest number of partitions of one topic.
 pub const MAX_PARTITIONS: i32 = 100_000;
 
+/// Where group coordinators keep their state. Written by them only.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// One topic. Immutable: a change makes a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -161,6 +164,11 @@ impl Topics {
 }
 
 impl Topic {
+    /// Belongs to the broker: clients may read it, never write it.
+    pub fn is_internal(&self) -> bool {
+        self.name == OFFSETS_TOPIC
+    }
+
     fn from_record(name: &str, record: TopicRecord, message_max_bytes: usize) -> Result<Self> {
         let config = TopicConfig::parse(&record.configs, message_max_bytes).map_err(|error| Error::Corrupt {
             key: keys::topic(name),

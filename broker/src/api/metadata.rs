@@ -10,11 +10,12 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
+use meta::error::Result;
 use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::request::RequestContext;
-use crate::topics::{Created, Topic, check_name};
+use crate::topics::{Created, OFFSETS_TOPIC, Topic, check_name};
 
 /// What everybody may do, as Kafka says it without an authorizer (KIP-430): bit n is AclOperation n.
 const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
@@ -69,10 +70,7 @@ async fn one_topic(broker: &Broker, request: &MetadataRequest, wanted: &Metadata
     if !(request.allow_auto_topic_creation && broker.config.auto_create_topics) {
         return named(ResponseError::UnknownTopicOrPartition);
     }
-    let created = broker.topics.create(name, broker.config.num_partitions, BTreeMap::new(), |topic| {
-        broker.partitions.open_topic(topic.id, topic.partitions);
-    });
-    match created.await {
+    match create(broker, name).await {
         Ok(Created::New(topic)) => {
             tracing::info!(topic = name.as_str(), id = %topic.id, partitions = topic.partitions, "created a topic on first use");
             describe(broker, &topic)
@@ -84,6 +82,15 @@ async fn one_topic(broker: &Broker, request: &MetadataRequest, wanted: &Metadata
             named(ResponseError::LeaderNotAvailable)
         }
     }
+}
+
+/// With the broker's defaults; the coordinators' topic with theirs.
+async fn create(broker: &Broker, name: &str) -> Result<Created> {
+    if name == OFFSETS_TOPIC {
+        return broker.coordinator.create_topic().await;
+    }
+    let opened = |topic: &Arc<Topic>| broker.partitions.open_topic(topic.id, topic.partitions);
+    broker.topics.create(name, broker.config.num_partitions, BTreeMap::new(), opened).await
 }
 
 fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
@@ -99,6 +106,7 @@ fn describe(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(topic.id)
+        .with_is_internal(topic.is_internal())
         .with_partitions(partitions.collect())
 }
 

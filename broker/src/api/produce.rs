@@ -122,6 +122,9 @@ fn check_topic(broker: &Broker, version: i16, data: TopicProduceData) -> Topic {
     let check_one = |data: PartitionProduceData| {
         let partition = data.index;
         let Some(topic) = &topic else { return Slot { partition, state: SlotState::failed(unknown) } };
+        if topic.is_internal() {
+            return Slot { partition, state: SlotState::failed(ResponseError::InvalidTopicException) };
+        }
         let id = TopicPartition { topic: topic.id, partition };
         let state = match broker.partitions.get(id) {
             None => SlotState::failed(ResponseError::UnknownTopicOrPartition),

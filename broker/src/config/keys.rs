@@ -132,6 +132,7 @@ macro_rules! millis {
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const DAY_MS: u64 = 24 * 3_600_000;
 
 pub static KEYS: &[Key] = &[
     Key {
@@ -317,5 +318,58 @@ pub static KEYS: &[Key] = &[
         flag: None,
         help: "So many bytes are written to object storage without waiting for the interval.",
         kind: integer!(64 << 10, GIB, broker.flush_bytes: usize),
+    },
+    Key {
+        name: "offsets_topic_num_partitions",
+        flag: None,
+        help: "Partitions of __consumer_offsets, which is created when the first group needs it.",
+        kind: integer!(1, 10_000, broker.groups.offsets_partitions: i32),
+    },
+    Key {
+        name: "group_initial_rebalance_delay_ms",
+        flag: None,
+        help: "How long the first member of an empty group waits for others.",
+        kind: millis!(0, 600_000, broker.groups.initial_rebalance_delay),
+    },
+    Key {
+        name: "group_min_session_timeout_ms",
+        flag: None,
+        help: "Shortest session timeout that a member of a group may ask for.",
+        kind: millis!(1, DAY_MS, broker.groups.min_session_timeout),
+    },
+    Key {
+        name: "group_max_session_timeout_ms",
+        flag: None,
+        help: "Longest session timeout that a member of a group may ask for.",
+        kind: millis!(1, DAY_MS, broker.groups.max_session_timeout),
+    },
+    Key {
+        name: "group_max_size",
+        flag: None,
+        help: "Most members of one group.",
+        kind: integer!(1, i32::MAX as u64, broker.groups.max_members: usize),
+    },
+    Key {
+        name: "offset_metadata_max_bytes",
+        flag: None,
+        help: "Longest text that a client may store with a committed offset.",
+        kind: integer!(0, 32_767, broker.groups.max_metadata_bytes: usize),
+    },
+    Key {
+        name: "offsets_retention_minutes",
+        flag: None,
+        help: "Committed offsets are forgotten so long after their group became empty, or stopped reading the topic.",
+        kind: Kind::Integer {
+            min: 1,
+            max: i32::MAX as u64,
+            get: |settings| settings.broker.groups.offsets_retention.as_secs() / 60,
+            set: |settings, value| settings.broker.groups.offsets_retention = Duration::from_secs(value * 60),
+        },
+    },
+    Key {
+        name: "offsets_retention_check_interval_ms",
+        flag: None,
+        help: "How often it is looked for committed offsets to forget.",
+        kind: millis!(1, DAY_MS, broker.groups.offsets_retention_check_interval),
     },
 ];

@@ -69,6 +69,8 @@ pub enum Kind {
     Fixed(usize),
     String,
     NullableString,
+    /// Opaque here: a member's metadata, an assignment.
+    Bytes,
     /// Record batches, opaque here.
     NullableBytes,
     Struct(&'static Struct),
@@ -277,7 +279,7 @@ impl Walk<'_> {
         match kind {
             Kind::Fixed(bytes) => self.bytes.take(bytes).map(drop).map_err(|problem| self.malformed(problem)),
             Kind::String | Kind::NullableString => self.string(matches!(kind, Kind::NullableString)),
-            Kind::NullableBytes => self.opaque().map_err(|problem| self.malformed(problem)),
+            Kind::Bytes | Kind::NullableBytes => self.opaque(matches!(kind, Kind::NullableBytes)),
             Kind::Struct(of) => self.structure(of),
             Kind::Structs(of) | Kind::NullableStructs(of) => {
                 let nullable = matches!(kind, Kind::NullableStructs(_));
@@ -308,10 +310,12 @@ impl Walk<'_> {
         }
     }
 
-    fn opaque(&mut self) -> Result<(), Problem> {
-        match self.bytes.length(self.flexible, false)? {
-            None => Ok(()),
-            Some(length) => self.bytes.take(length).map(drop),
+    fn opaque(&mut self, nullable: bool) -> Result<(), Malformed> {
+        match self.bytes.length(self.flexible, false) {
+            Ok(None) if !nullable => Err(self.malformed(Problem::Null)),
+            Ok(None) => Ok(()),
+            Ok(Some(length)) => self.bytes.take(length).map(drop).map_err(|problem| self.malformed(problem)),
+            Err(problem) => Err(self.malformed(problem)),
         }
     }
 
@@ -392,7 +396,8 @@ fn least_of(kind: Kind, version: i16, flexible: bool) -> usize {
         Kind::Struct(of) => least_bytes(of, version, flexible),
         _ if flexible => 1,
         Kind::String | Kind::NullableString => 2,
-        Kind::NullableBytes | Kind::Structs(_) | Kind::NullableStructs(_) | Kind::FixedArray(_) | Kind::Strings => 4,
+        Kind::Bytes | Kind::NullableBytes => 4,
+        Kind::Structs(_) | Kind::NullableStructs(_) | Kind::FixedArray(_) | Kind::Strings => 4,
     }
 }
 

@@ -2,11 +2,15 @@
 //!
 //! Only what the decoder of `kafka-protocol` can decode is described: its version ranges are the ceilings.
 
+mod groups;
+
 use std::mem::size_of;
 
 use kafka_protocol::messages as m;
 
 use crate::wire::shape::{Kind, RequestShape, Struct, Tagged, field};
+
+pub use self::groups::*;
 
 const INT8: Kind = Kind::Fixed(1);
 const BOOLEAN: Kind = Kind::Fixed(1);
@@ -294,16 +298,27 @@ static OFFSET_FOR_LEADER_EPOCH_PARTITION: Struct = Struct {
 };
 
 /// All shapes, in the order of their API keys.
-pub static ALL: [&RequestShape; 9] = [
+pub static ALL: [&RequestShape; 20] = [
     &PRODUCE,
     &FETCH,
     &LIST_OFFSETS,
     &METADATA,
+    &OFFSET_COMMIT,
+    &OFFSET_FETCH,
+    &FIND_COORDINATOR,
+    &JOIN_GROUP,
+    &HEARTBEAT,
+    &LEAVE_GROUP,
+    &SYNC_GROUP,
+    &DESCRIBE_GROUPS,
+    &LIST_GROUPS,
     &API_VERSIONS,
     &CREATE_TOPICS,
     &DELETE_TOPICS,
     &INIT_PRODUCER_ID,
     &OFFSET_FOR_LEADER_EPOCH,
+    &DELETE_GROUPS,
+    &OFFSET_DELETE,
 ];
 
 /// The shape of an API's requests; `None` for an API that this broker does not know.

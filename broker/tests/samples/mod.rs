@@ -1,5 +1,7 @@
 //! Requests as clients send them, of every API in every version, encoded by the protocol crate.
 
+mod groups;
+
 use broker::wire::shape::RequestShape;
 use broker::wire::shapes;
 use bytes::{Bytes, BytesMut};
@@ -23,11 +25,22 @@ pub fn versions(api_key: i16) -> VersionRange {
         1 => m::FetchRequest::VERSIONS,
         2 => m::ListOffsetsRequest::VERSIONS,
         3 => m::MetadataRequest::VERSIONS,
+        8 => m::OffsetCommitRequest::VERSIONS,
+        9 => m::OffsetFetchRequest::VERSIONS,
+        10 => m::FindCoordinatorRequest::VERSIONS,
+        11 => m::JoinGroupRequest::VERSIONS,
+        12 => m::HeartbeatRequest::VERSIONS,
+        13 => m::LeaveGroupRequest::VERSIONS,
+        14 => m::SyncGroupRequest::VERSIONS,
+        15 => m::DescribeGroupsRequest::VERSIONS,
+        16 => m::ListGroupsRequest::VERSIONS,
         18 => m::ApiVersionsRequest::VERSIONS,
         19 => m::CreateTopicsRequest::VERSIONS,
         20 => m::DeleteTopicsRequest::VERSIONS,
         22 => m::InitProducerIdRequest::VERSIONS,
         23 => m::OffsetForLeaderEpochRequest::VERSIONS,
+        42 => m::DeleteGroupsRequest::VERSIONS,
+        47 => m::OffsetDeleteRequest::VERSIONS,
         _ => panic!("no samples of api key {api_key}"),
     }
 }
@@ -46,11 +59,22 @@ pub fn decode(api_key: i16, version: i16, body: &Bytes) -> Result<(), String> {
         1 => as_type::<m::FetchRequest>(version, body),
         2 => as_type::<m::ListOffsetsRequest>(version, body),
         3 => as_type::<m::MetadataRequest>(version, body),
+        8 => as_type::<m::OffsetCommitRequest>(version, body),
+        9 => as_type::<m::OffsetFetchRequest>(version, body),
+        10 => as_type::<m::FindCoordinatorRequest>(version, body),
+        11 => as_type::<m::JoinGroupRequest>(version, body),
+        12 => as_type::<m::HeartbeatRequest>(version, body),
+        13 => as_type::<m::LeaveGroupRequest>(version, body),
+        14 => as_type::<m::SyncGroupRequest>(version, body),
+        15 => as_type::<m::DescribeGroupsRequest>(version, body),
+        16 => as_type::<m::ListGroupsRequest>(version, body),
         18 => as_type::<m::ApiVersionsRequest>(version, body),
         19 => as_type::<m::CreateTopicsRequest>(version, body),
         20 => as_type::<m::DeleteTopicsRequest>(version, body),
         22 => as_type::<m::InitProducerIdRequest>(version, body),
         23 => as_type::<m::OffsetForLeaderEpochRequest>(version, body),
+        42 => as_type::<m::DeleteGroupsRequest>(version, body),
+        47 => as_type::<m::OffsetDeleteRequest>(version, body),
         _ => panic!("no samples of api key {api_key}"),
     }
 }
@@ -70,6 +94,7 @@ pub fn samples() -> Vec<Sample> {
     add(&mut out, &shapes::OFFSET_FOR_LEADER_EPOCH, |version| {
         vec![m::OffsetForLeaderEpochRequest::default(), leader_epoch(version)]
     });
+    groups::add_all(&mut out);
     out
 }
 

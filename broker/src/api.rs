@@ -2,24 +2,37 @@
 
 pub mod api_versions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_topics;
+pub mod describe_groups;
 mod errors;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 
 use std::future::Future;
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages as m;
 use kafka_protocol::protocol::{Decodable, Encodable, Message, VersionRange};
 
 use self::errors::Errors;
 use crate::broker::Broker;
 use crate::connection::Service;
+use crate::error::coordinator_code_for;
 use crate::request::{CloseConnection, Reply, RequestBody, RequestContext};
 use crate::wire::codec;
 use crate::wire::shape::RequestShape;
@@ -54,6 +67,33 @@ pub static APIS: &[Api] = &[
     api::<m::MetadataRequest>(&shapes::METADATA, |broker, context, body| {
         typed(broker, context, body, metadata::handle)
     }),
+    api::<m::OffsetCommitRequest>(&shapes::OFFSET_COMMIT, |broker, context, body| {
+        typed(broker, context, body, offset_commit::handle)
+    }),
+    api::<m::OffsetFetchRequest>(&shapes::OFFSET_FETCH, |broker, context, body| {
+        typed(broker, context, body, offset_fetch::handle)
+    }),
+    api::<m::FindCoordinatorRequest>(&shapes::FIND_COORDINATOR, |broker, context, body| {
+        typed(broker, context, body, find_coordinator::handle)
+    }),
+    api::<m::JoinGroupRequest>(&shapes::JOIN_GROUP, |broker, context, body| {
+        typed(broker, context, body, join_group::handle)
+    }),
+    api::<m::HeartbeatRequest>(&shapes::HEARTBEAT, |broker, context, body| {
+        typed(broker, context, body, heartbeat::handle)
+    }),
+    api::<m::LeaveGroupRequest>(&shapes::LEAVE_GROUP, |broker, context, body| {
+        typed(broker, context, body, leave_group::handle)
+    }),
+    api::<m::SyncGroupRequest>(&shapes::SYNC_GROUP, |broker, context, body| {
+        typed(broker, context, body, sync_group::handle)
+    }),
+    api::<m::DescribeGroupsRequest>(&shapes::DESCRIBE_GROUPS, |broker, context, body| {
+        typed(broker, context, body, describe_groups::handle)
+    }),
+    api::<m::ListGroupsRequest>(&shapes::LIST_GROUPS, |broker, context, body| {
+        typed(broker, context, body, list_groups::handle)
+    }),
     api::<m::ApiVersionsRequest>(&shapes::API_VERSIONS, api_versions::handle),
     api::<m::CreateTopicsRequest>(&shapes::CREATE_TOPICS, |broker, context, body| {
         typed(broker, context, body, create_topics::handle)
@@ -67,7 +107,16 @@ pub static APIS: &[Api] = &[
     api::<m::OffsetForLeaderEpochRequest>(&shapes::OFFSET_FOR_LEADER_EPOCH, |broker, context, body| {
         typed(broker, context, body, offset_for_leader_epoch::handle)
     }),
+    api::<m::DeleteGroupsRequest>(&shapes::DELETE_GROUPS, |broker, context, body| {
+        typed(broker, context, body, delete_groups::handle)
+    }),
+    api::<m::OffsetDeleteRequest>(&shapes::OFFSET_DELETE, |broker, context, body| {
+        typed(broker, context, body, offset_delete::handle)
+    }),
 ];
+
+/// APIs whose handlers wait for other clients, and keep nothing of their request's body from their first wait on.
+const WAITING: [i16; 2] = [shapes::JOIN_GROUP.api_key, shapes::SYNC_GROUP.api_key];
 
 /// For an API that decodes, runs to its end when all earlier replies are out, and encodes. It runs in a task of its own:
 /// a change of the metadata that was begun is seen through, in memory too, though its client hangs up meanwhile.
@@ -87,9 +136,11 @@ where
     Ok(Reply::Later(Box::pin(async move {
         let metrics = Arc::clone(&broker.metrics);
         let handling = handle(broker, context.clone(), request);
+        // What may wait for minutes, for other clients, has copied what it keeps of the request. All others' strings are
+        // slices of the body until they are done.
+        let body = (!WAITING.contains(&context.api_key)).then_some(body);
         let handled = tokio::spawn(async move {
             let response = handling.await;
-            // The request's strings were slices of the body until here.
             drop(body);
             response
         });
@@ -97,6 +148,16 @@ where
         errors::count(&metrics, context.api_key, &response);
         codec::encode(&context, &response)
     })))
+}
+
+/// Members need a group with a name.
+fn check_group_id(group: &str) -> Result<(), ResponseError> {
+    if group.is_empty() { Err(ResponseError::InvalidGroupId) } else { Ok(()) }
+}
+
+/// Precedes every answer that shows what this broker knows of a group: it was true if the broker still owns its log.
+async fn confirm_coordinator(broker: &Broker) -> Result<(), ResponseError> {
+    broker.ownership.confirm().await.map_err(|error| coordinator_code_for(error.kind()))
 }
 
 /// Finds the handler of every request.

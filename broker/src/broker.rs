@@ -6,6 +6,7 @@ use meta::seams::{Random, WallClock};
 use storage::budget::Budget;
 
 use crate::config::BrokerConfig;
+use crate::coordinator::Coordinator;
 use crate::metrics::Metrics;
 use crate::ownership::Ownership;
 use crate::partitions::Partitions;
@@ -20,6 +21,7 @@ pub struct Broker {
     pub leader_epoch: i32,
     pub topics: Topics,
     pub partitions: Arc<Partitions>,
+    pub coordinator: Arc<Coordinator>,
     pub producer_ids: ProducerIds,
     pub ownership: Ownership,
     pub budget: Budget,

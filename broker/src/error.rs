@@ -23,3 +23,14 @@ pub fn admin_code_for(kind: ErrorKind) -> ResponseError {
         ErrorKind::Corrupt => ResponseError::UnknownServerError,
     }
 }
+
+/// What members of groups are told when it could not be confirmed that this broker coordinates them. All make them look
+/// for the coordinator anew.
+pub fn coordinator_code_for(kind: ErrorKind) -> ResponseError {
+    match kind {
+        ErrorKind::Fenced | ErrorKind::Closed => ResponseError::NotCoordinator,
+        ErrorKind::Retriable | ErrorKind::Unknown | ErrorKind::Invalid | ErrorKind::Corrupt => {
+            ResponseError::CoordinatorNotAvailable
+        }
+    }
+}

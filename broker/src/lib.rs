@@ -54,6 +54,9 @@ pub mod partitions;
 /// Consumer groups as pure state, and their records.
 pub mod groups;
 
+/// Which groups this broker coordinates, their records and their timers.
+pub mod coordinator;
+
 /// What request handlers see.
 pub mod broker;
 

@@ -51,6 +51,7 @@ async fn delete(broker: &Broker, name: Option<TopicName>, id: Uuid) -> Deletable
     let error = match deleted {
         Ok(true) => {
             tracing::info!(topic = topic.name, id = %topic.id, "deleted a topic");
+            broker.coordinator.topic_deleted(&topic.name);
             None
         }
         Ok(false) => Some((missing, "no such topic".to_owned())),

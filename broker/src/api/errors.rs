@@ -72,5 +72,79 @@ impl Errors for m::OffsetForLeaderEpochResponse {
     }
 }
 
+impl Errors for m::FindCoordinatorResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+        self.coordinators.iter().for_each(|coordinator| see(coordinator.error_code));
+    }
+}
+
+impl Errors for m::JoinGroupResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+    }
+}
+
+impl Errors for m::SyncGroupResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+    }
+}
+
+impl Errors for m::HeartbeatResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+    }
+}
+
+impl Errors for m::LeaveGroupResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+        self.members.iter().for_each(|member| see(member.error_code));
+    }
+}
+
+impl Errors for m::OffsetCommitResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.for_each(|partition| see(partition.error_code));
+    }
+}
+
+impl Errors for m::OffsetFetchResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.for_each(|partition| see(partition.error_code));
+        self.groups.iter().for_each(|group| see(group.error_code));
+    }
+}
+
+impl Errors for m::OffsetDeleteResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.for_each(|partition| see(partition.error_code));
+    }
+}
+
+impl Errors for m::ListGroupsResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        see(self.error_code);
+    }
+}
+
+impl Errors for m::DescribeGroupsResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        self.groups.iter().for_each(|group| see(group.error_code));
+    }
+}
+
+impl Errors for m::DeleteGroupsResponse {
+    fn each_code(&self, see: &mut dyn FnMut(i16)) {
+        self.results.iter().for_each(|group| see(group.error_code));
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::metrics::Metrics;
 use crate::partitions::testing::Rig;
 use crate::producer_ids::ProducerIds;
@@ -40,16 +41,29 @@ impl TestBroker {
         let opened = |topic: &Arc<Topic>| rig.partitions.open_topic(topic.id, topic.partitions);
         let (Created::New(topic) | Created::Exists(topic)) =
             topics.create("t", partitions, BTreeMap::new(), opened).await.unwrap();
+        let config = Arc::new(config);
+        let budget = Budget::new(1 << 30);
+        let clock = Arc::new(SystemClock);
+        let coordinator = Coordinator::new(CoordinatorParts {
+            config: config.clone(),
+            topics: topics.clone(),
+            partitions: rig.partitions.clone(),
+            budget: budget.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        });
+        rig.partitions.add_listener(coordinator.listener());
         let broker = Arc::new(Broker {
-            config: Arc::new(config),
+            config,
             cluster_id: "c".repeat(22),
             leader_epoch: 4,
             topics,
             partitions: rig.partitions.clone(),
+            coordinator,
             producer_ids: ProducerIds::new(store),
             ownership: rig.ownership.clone(),
-            budget: Budget::new(1 << 30),
-            clock: Arc::new(SystemClock),
+            budget,
+            clock,
             random,
             metrics: Arc::new(Metrics::new()),
         });

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::api::Table;
 use crate::broker::Broker;
+use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::listener::{Server, ServerOptions};
 use crate::ownership::{Loss, Ownership};
 use crate::partitions::Partitions;
@@ -54,6 +55,16 @@ impl Node {
         replay(&taken, &topics, &partitions).await?;
 
         let sink: Arc<dyn DurableSink> = partitions.clone();
+        let coordinator = Coordinator::new(CoordinatorParts {
+            config: config.clone(),
+            topics: topics.clone(),
+            partitions: partitions.clone(),
+            budget: budget.clone(),
+            clock: parts.clock.clone(),
+            random: parts.random.clone(),
+        });
+        partitions.add_listener(coordinator.listener());
+
         let log = taken.logs.open(taken.log, taken.incarnation, sink).await.map_err(StartError::from_storage)?;
         let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
         partitions.become_leader(log.clone(), leader_epoch);
@@ -64,6 +75,7 @@ impl Node {
             leader_epoch,
             topics,
             partitions,
+            coordinator,
             producer_ids: ProducerIds::new(taken.meta.clone()),
             ownership,
             budget: budget.clone(),
@@ -106,6 +118,8 @@ impl Node {
     /// Finishes what was begun, makes it durable, seals the log.
     async fn shut_down(self) -> Ended {
         tracing::info!("draining");
+        // Members of groups would wait for each other for longer than anybody wants to wait for them.
+        self.broker.coordinator.shut_down();
         self.server.drain().await;
         self.broker.partitions.resign("the broker is shutting down");
         let closed = self.log.close().await;

@@ -190,7 +190,11 @@ impl Settings {
         if groups.min_session_timeout > groups.max_session_timeout {
             let most = groups.max_session_timeout.as_millis();
             let allowed = format!("must be at most group_max_session_timeout_ms ({most})");
-            return refused("group_min_session_timeout_ms", groups.min_session_timeout.as_millis().to_string(), allowed);
+            return refused(
+                "group_min_session_timeout_ms",
+                groups.min_session_timeout.as_millis().to_string(),
+                allowed,
+            );
         }
         let (address, key) = match &self.advertise {
             Some(advertise) => (advertise, "advertise"),

@@ -10,11 +10,15 @@
 //! - Nothing is answered from a partition that was not read to its end since this broker leads it.
 //! - Whoever shows what a shard said confirms afterwards that this broker still owns its log.
 
-mod admin;
-mod load;
-mod membership;
-mod offsets;
 mod shard;
+
+mod load;
+
+mod membership;
+
+mod offsets;
+
+mod admin;
 
 #[cfg(test)]
 mod tests;

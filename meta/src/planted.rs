@@ -37,6 +37,8 @@ pub const BUGS: &[(&str, &str)] = &[
     ("dedup-not-rebuilt", "producer state is not rebuilt from the log at start"),
     ("sync-before-durable", "members get their assignment before the group's record is durable"),
     ("commit-goes-back", "a committed offset is replaced by that of an older record"),
+    ("commit-before-durable", "a commit of offsets is answered and visible before its record is durable"),
+    ("group-loaded-early", "groups are answered for before all their records were read"),
     ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
 ];
 

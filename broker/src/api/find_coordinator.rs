@@ -51,7 +51,11 @@ async fn find(broker: &Broker, key_type: i8) -> Result<(), (ResponseError, Strin
     }
     match broker.coordinator.create_topic().await {
         Ok(Created::New(topic)) => {
-            tracing::info!(topic = topic.name, partitions = topic.partitions, "created the topic of group coordinators");
+            tracing::info!(
+                topic = topic.name,
+                partitions = topic.partitions,
+                "created the topic of group coordinators"
+            );
             Ok(())
         }
         Ok(Created::Exists(_)) => Ok(()),

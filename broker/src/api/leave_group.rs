@@ -15,10 +15,14 @@ const FIRST_BATCHED_VERSION: i16 = 3;
 pub async fn handle(broker: Arc<Broker>, context: RequestContext, request: LeaveGroupRequest) -> LeaveGroupResponse {
     let batched = context.api_version >= FIRST_BATCHED_VERSION;
     let leavers = match batched {
-        true => request.members.iter().map(|member| Leaver {
-            member_id: member.member_id.to_string(),
-            instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
-        }).collect(),
+        true => request
+            .members
+            .iter()
+            .map(|member| Leaver {
+                member_id: member.member_id.to_string(),
+                instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
+            })
+            .collect(),
         false => vec![Leaver { member_id: request.member_id.to_string(), instance_id: None }],
     };
     let code = |outcome: Result<(), ResponseError>| outcome.err().map_or(0, |error| error.code());

@@ -9,8 +9,8 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use std::collections::BTreeMap;
 use meta::error::Result;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::broker::Broker;

@@ -31,7 +31,9 @@ pub fn handle(
         generation: request.generation_id,
         protocol_type: request.protocol_type.as_ref().map(ToString::to_string),
         protocol: request.protocol_name.as_ref().map(ToString::to_string),
-        assignments: assignments.map(|one| (one.member_id.to_string(), Bytes::copy_from_slice(&one.assignment))).collect(),
+        assignments: assignments
+            .map(|one| (one.member_id.to_string(), Bytes::copy_from_slice(&one.assignment)))
+            .collect(),
     };
     drop(request);
     async move {

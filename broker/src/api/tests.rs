@@ -1,5 +1,7 @@
 //! Tests of the table of APIs.
 
+mod groups;
+
 use bytes::Bytes;
 use kafka_protocol::messages::ApiVersionsResponse;
 

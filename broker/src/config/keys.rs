@@ -347,7 +347,7 @@ pub static KEYS: &[Key] = &[
         name: "group_max_size",
         flag: None,
         help: "Most members of one group.",
-        kind: integer!(1, i32::MAX as u64, broker.groups.max_members: usize),
+        kind: integer!(1, 1 << 32, broker.groups.max_members: usize),
     },
     Key {
         name: "offset_metadata_max_bytes",

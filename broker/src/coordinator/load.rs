@@ -111,7 +111,13 @@ impl Shard {
         self.activate(groups.collect());
         if records > 0 {
             let took_ms = began.elapsed().as_millis();
-            tracing::info!(partition = self.partition.id().partition, records, groups = found, took_ms, "loaded groups");
+            tracing::info!(
+                partition = self.partition.id().partition,
+                records,
+                groups = found,
+                took_ms,
+                "loaded groups"
+            );
         }
     }
 }

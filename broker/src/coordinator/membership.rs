@@ -20,7 +20,8 @@ impl Shard {
             if !join.member_id.is_empty() && !inner.groups.contains_key(name) {
                 return Err(ResponseError::UnknownMemberId);
             }
-            let new_member_id = member_id_for(&join, &self.shared.parts.random.uuid().to_string());
+            let random = self.shared.parts.random.uuid();
+            let new_member_id = member_id_for(join.instance_id.as_deref(), &join.client_id, random);
             let cell = inner.groups.entry(name.to_owned());
             let cell = cell.or_insert_with(|| Cell::new(Group::new(name, now), Offsets::default()));
             let step = cell.group.join(&self.shared.limits, join, new_member_id, now, answer);
@@ -54,11 +55,7 @@ impl Shard {
     }
 
     /// LeaveGroup: one outcome for each leaver.
-    pub fn leave(
-        &self,
-        name: &str,
-        leavers: &[Leaver],
-    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+    pub fn leave(&self, name: &str, leavers: &[Leaver]) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
         let mut inner = self.active()?;
         let Some(cell) = inner.groups.get_mut(name) else {
             return Ok(vec![Err(ResponseError::UnknownMemberId); leavers.len()]);

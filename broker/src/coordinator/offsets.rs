@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::groups::Group;
+use crate::groups::WriteId;
 use crate::groups::offsets::{Committed, Offsets};
 use crate::groups::records::{self, KeyValue};
-use crate::groups::WriteId;
 
 use super::shard::{Answer, Cell, Change, Inner, Shard};
 
@@ -128,7 +128,8 @@ impl Shard {
             let under_way = inner.commits_under_way(name);
             let is_there =
                 |wanted: &(String, i32)| cell.offsets.get(&wanted.0, wanted.1).is_some() || under_way.contains(wanted);
-            let gone = wanted.into_iter().zip(&outcomes).filter(|(wanted, outcome)| outcome.is_ok() && is_there(wanted));
+            let gone =
+                wanted.into_iter().zip(&outcomes).filter(|(wanted, outcome)| outcome.is_ok() && is_there(wanted));
             let gone: Vec<_> = gone.map(|(wanted, _)| wanted).collect();
             if gone.is_empty() {
                 return Ok(outcomes);

@@ -60,8 +60,7 @@ fn offset_fetch(version: i16) -> Vec<m::OffsetFetchRequest> {
     use m::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics};
     let mut requests = vec![m::OffsetFetchRequest::default()];
     if version >= 8 {
-        let topic =
-            OffsetFetchRequestTopics::default().with_name(name("topic")).with_partition_indexes(vec![0, 1, 2]);
+        let topic = OffsetFetchRequestTopics::default().with_name(name("topic")).with_partition_indexes(vec![0, 1, 2]);
         let mut some = OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(Some(vec![topic]));
         if version >= 9 {
             some = some.with_member_id(Some(text("member"))).with_member_epoch(3);
@@ -89,9 +88,8 @@ fn find(version: i16) -> m::FindCoordinatorRequest {
 
 fn join(version: i16) -> m::JoinGroupRequest {
     use m::join_group_request::JoinGroupRequestProtocol;
-    let protocol = |name: &str| {
-        JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata("some metadata".into())
-    };
+    let protocol =
+        |name: &str| JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata("some metadata".into());
     let mut request = m::JoinGroupRequest::default()
         .with_group_id(group())
         .with_session_timeout_ms(45_000)
@@ -130,9 +128,8 @@ fn leave(version: i16) -> m::LeaveGroupRequest {
 
 fn sync(version: i16) -> m::SyncGroupRequest {
     use m::sync_group_request::SyncGroupRequestAssignment;
-    let assignment = SyncGroupRequestAssignment::default()
-        .with_member_id(text("member"))
-        .with_assignment("some assignment".into());
+    let assignment =
+        SyncGroupRequestAssignment::default().with_member_id(text("member")).with_assignment("some assignment".into());
     let mut request = m::SyncGroupRequest::default()
         .with_group_id(group())
         .with_generation_id(7)

@@ -26,10 +26,7 @@ pub static OFFSET_COMMIT: RequestShape = RequestShape {
 };
 
 static OFFSET_COMMIT_TOPIC: Struct = Struct {
-    fields: &[
-        field("topics.name", Kind::String),
-        field("topics.partitions", Kind::Structs(&OFFSET_COMMIT_PARTITION)),
-    ],
+    fields: &[field("topics.name", Kind::String), field("topics.partitions", Kind::Structs(&OFFSET_COMMIT_PARTITION))],
     tagged: &[],
     decoded_bytes: size_of::<m::offset_commit_request::OffsetCommitRequestTopic>(),
 };
@@ -63,10 +60,7 @@ pub static OFFSET_FETCH: RequestShape = RequestShape {
 };
 
 static OFFSET_FETCH_TOPIC: Struct = Struct {
-    fields: &[
-        field("topics.name", Kind::String),
-        field("topics.partition_indexes", Kind::FixedArray(4)),
-    ],
+    fields: &[field("topics.name", Kind::String), field("topics.partition_indexes", Kind::FixedArray(4))],
     tagged: &[],
     decoded_bytes: size_of::<m::offset_fetch_request::OffsetFetchRequestTopic>(),
 };
@@ -83,10 +77,7 @@ static OFFSET_FETCH_GROUP: Struct = Struct {
 };
 
 static OFFSET_FETCH_GROUP_TOPIC: Struct = Struct {
-    fields: &[
-        field("groups.topics.name", Kind::String),
-        field("groups.topics.partition_indexes", Kind::FixedArray(4)),
-    ],
+    fields: &[field("groups.topics.name", Kind::String), field("groups.topics.partition_indexes", Kind::FixedArray(4))],
     tagged: &[],
     decoded_bytes: size_of::<m::offset_fetch_request::OffsetFetchRequestTopics>(),
 };
@@ -127,10 +118,7 @@ pub static JOIN_GROUP: RequestShape = RequestShape {
 };
 
 static JOIN_GROUP_PROTOCOL: Struct = Struct {
-    fields: &[
-        field("protocols.name", Kind::String),
-        field("protocols.metadata", Kind::Bytes),
-    ],
+    fields: &[field("protocols.name", Kind::String), field("protocols.metadata", Kind::Bytes)],
     tagged: &[],
     decoded_bytes: size_of::<m::join_group_request::JoinGroupRequestProtocol>(),
 };
@@ -196,10 +184,7 @@ pub static SYNC_GROUP: RequestShape = RequestShape {
 };
 
 static SYNC_GROUP_ASSIGNMENT: Struct = Struct {
-    fields: &[
-        field("assignments.member_id", Kind::String),
-        field("assignments.assignment", Kind::Bytes),
-    ],
+    fields: &[field("assignments.member_id", Kind::String), field("assignments.assignment", Kind::Bytes)],
     tagged: &[],
     decoded_bytes: size_of::<m::sync_group_request::SyncGroupRequestAssignment>(),
 };
@@ -209,10 +194,7 @@ pub static DESCRIBE_GROUPS: RequestShape = RequestShape {
     name: "DescribeGroups",
     flexible_from: 5,
     body: Struct {
-        fields: &[
-            field("groups", Kind::Strings),
-            field("include_authorized_operations", BOOLEAN).since(3),
-        ],
+        fields: &[field("groups", Kind::Strings), field("include_authorized_operations", BOOLEAN).since(3)],
         tagged: &[],
         decoded_bytes: size_of::<m::DescribeGroupsRequest>(),
     },
@@ -223,10 +205,7 @@ pub static LIST_GROUPS: RequestShape = RequestShape {
     name: "ListGroups",
     flexible_from: 3,
     body: Struct {
-        fields: &[
-            field("states_filter", Kind::Strings).since(4),
-            field("types_filter", Kind::Strings).since(5),
-        ],
+        fields: &[field("states_filter", Kind::Strings).since(4), field("types_filter", Kind::Strings).since(5)],
         tagged: &[],
         decoded_bytes: size_of::<m::ListGroupsRequest>(),
     },
@@ -237,9 +216,7 @@ pub static DELETE_GROUPS: RequestShape = RequestShape {
     name: "DeleteGroups",
     flexible_from: 2,
     body: Struct {
-        fields: &[
-            field("groups_names", Kind::Strings),
-        ],
+        fields: &[field("groups_names", Kind::Strings)],
         tagged: &[],
         decoded_bytes: size_of::<m::DeleteGroupsRequest>(),
     },
@@ -250,28 +227,20 @@ pub static OFFSET_DELETE: RequestShape = RequestShape {
     name: "OffsetDelete",
     flexible_from: i16::MAX,
     body: Struct {
-        fields: &[
-            field("group_id", Kind::String),
-            field("topics", Kind::Structs(&OFFSET_DELETE_TOPIC)),
-        ],
+        fields: &[field("group_id", Kind::String), field("topics", Kind::Structs(&OFFSET_DELETE_TOPIC))],
         tagged: &[],
         decoded_bytes: size_of::<m::OffsetDeleteRequest>(),
     },
 };
 
 static OFFSET_DELETE_TOPIC: Struct = Struct {
-    fields: &[
-        field("topics.name", Kind::String),
-        field("topics.partitions", Kind::Structs(&OFFSET_DELETE_PARTITION)),
-    ],
+    fields: &[field("topics.name", Kind::String), field("topics.partitions", Kind::Structs(&OFFSET_DELETE_PARTITION))],
     tagged: &[],
     decoded_bytes: size_of::<m::offset_delete_request::OffsetDeleteRequestTopic>(),
 };
 
 static OFFSET_DELETE_PARTITION: Struct = Struct {
-    fields: &[
-        field("partitions.partition_index", INT32),
-    ],
+    fields: &[field("partitions.partition_index", INT32)],
     tagged: &[],
     decoded_bytes: size_of::<m::offset_delete_request::OffsetDeleteRequestPartition>(),
 };

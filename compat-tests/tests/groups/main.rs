@@ -271,8 +271,6 @@ async fn a_consumer_reads_on_where_it_was_after_the_broker_was_killed() {
     }
     let list = block_in_place(|| member.consumer().committed(LIMIT)).expect("committed offsets");
     assert!(list.elements().iter().all(|element| element.offset() == Offset::Offset(130)), "{list:?}");
-    block_in_place(|| member.consumer().commit_consumer_state(CommitMode::Sync))
-        .expect("nothing new to commit is fine");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -200,18 +200,24 @@ async fn commits_survive_kills(name: &str, backend: Backend) {
     let committing = {
         let (kafka, acknowledged) = (launch.kafka.clone(), acknowledged.clone());
         tokio::spawn(async move {
-            let mut next = 1;
+            let (mut next, mut member) = (1, None);
             loop {
-                // Joins anew whenever the group or the connection is lost.
-                let Some(mut member) = ByHand::try_member(&kafka, "committers", "commits").await else {
+                let Some(current) = &mut member else {
+                    member = ByHand::try_member(&kafka, "committers", "commits").await;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 };
-                while let Ok(()) = member.commit("commits", 0, next).await {
+                let outcome = current.commit("commits", 0, next).await;
+                if let Err(error) = outcome {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    // A member stays one while its coordinator is gone.
+                    if !current.recover_after(error, &kafka, "commits").await {
+                        member = None;
+                    }
+                } else {
                     acknowledged.send_replace(next);
-                    next += 1;
                 }
-                // The outcome of the last one is unknown: the next one is higher in any case.
+                // Where the outcome is unknown, the next one is higher in any case.
                 next += 1;
             }
         })

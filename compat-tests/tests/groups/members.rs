@@ -26,6 +26,7 @@ pub struct ByHand {
     group: String,
     member_id: String,
     generation: i32,
+    session_ms: i32,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,11 @@ impl ByHand {
     /// Connected, and not a member yet.
     pub async fn connect(kafka: &str, group: &str) -> Self {
         let raw = Raw::connect(kafka).await.expect("the broker accepts connections");
-        Self { raw, group: group.to_owned(), member_id: String::new(), generation: -1 }
+        Self::new(raw, group)
+    }
+
+    fn new(raw: Raw, group: &str) -> Self {
+        Self { raw, group: group.to_owned(), member_id: String::new(), generation: -1, session_ms: 30_000 }
     }
 
     /// Commits without being a member.
@@ -50,12 +55,25 @@ impl ByHand {
         simple
     }
 
-    /// A member in a generation, if all goes well: the broker may be dying.
+    /// A member in a generation, if all goes well: the broker may be dying. What is left of an attempt that failed does
+    /// not hold up the next one for long.
     pub async fn try_member(kafka: &str, group: &str, topic: &str) -> Option<Self> {
         let raw = Raw::connect(kafka).await.ok()?;
-        let mut member = Self { raw, group: group.to_owned(), member_id: String::new(), generation: -1 };
+        let mut member = Self { session_ms: 6_000, ..Self::new(raw, group) };
         member.join_and_sync(topic).await.ok()?;
         Some(member)
+    }
+
+    /// What a member does after an error: it connects again, and joins again if it has to. False if it cannot.
+    pub async fn recover_after(&mut self, error: ResponseError, kafka: &str, topic: &str) -> bool {
+        let Ok(raw) = Raw::connect(kafka).await else { return true };
+        self.raw = raw;
+        match error {
+            ResponseError::RebalanceInProgress | ResponseError::IllegalGeneration | ResponseError::UnknownMemberId => {
+                self.join_and_sync(topic).await.is_ok()
+            }
+            _ => true,
+        }
     }
 
     pub async fn reconnect(&mut self, kafka: &str) {
@@ -85,8 +103,8 @@ impl ByHand {
                 JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(subscription(topic));
             let join = m::JoinGroupRequest::default()
                 .with_group_id(GroupId(text(&self.group)))
-                .with_session_timeout_ms(30_000)
-                .with_rebalance_timeout_ms(30_000)
+                .with_session_timeout_ms(self.session_ms)
+                .with_rebalance_timeout_ms(self.session_ms)
                 .with_member_id(text(&self.member_id))
                 .with_protocol_type(text("consumer"))
                 .with_protocols(vec![protocol]);

@@ -26,6 +26,8 @@ def enter():
     """Runs this program again inside its own namespaces, or goes on where it is there already."""
     if os.environ.pop(INSIDE, None):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        # Where a machine has no address but 127.0.0.1, getaddrinfo finds no IPv4 for those who ask for what is usable.
+        subprocess.run(["ip", "address", "add", "192.0.2.1/32", "dev", "lo"], check=True)
         return
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     inside = ["unshare", *user, "--net", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv]
@@ -100,8 +102,8 @@ class Kafka:
     def __init__(self, folder, port=19092):
         self.folder, self.port, self.kafka = Path(folder), port, f"127.0.0.1:{port}"
 
-    def start(self, *settings):
-        subprocess.run([self.SCRIPT, "start", str(self.port), self.folder, *settings], check=True)
+    def start(self):
+        subprocess.run([self.SCRIPT, "start", str(self.port), self.folder], check=True)
         return self
 
     def end(self):
@@ -120,11 +122,14 @@ def listed(path):
 
 
 def judge(results, must_pass):
-    """Prints what differs from the list and returns the exit code. `results` maps names to PASS, FAIL or SKIP."""
+    """Prints what differs from the list (None: nothing has to pass) and returns the exit code."""
+    counts = {result: sum(1 for r in results.values() if r == result) for result in ("PASS", "FAIL", "SKIP")}
+    print(f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
+    if must_pass is None:
+        return 0
     broken = [name for name in must_pass if results.get(name) != "PASS"]
     more = sorted(name for name, result in results.items() if result == "PASS" and name not in must_pass)
-    counts = {result: sum(1 for r in results.values() if r == result) for result in ("PASS", "FAIL", "SKIP")}
-    print(f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped; {len(must_pass)} must pass")
+    print(f"{len(must_pass)} must pass")
     for name in more:
         print(f"passes and is not in the list yet: {name}")
     for name in broken:

@@ -49,7 +49,11 @@ NORMAL = [
     (r"\tat .*|\s+\.\.\. \d+ more|.*the tool exits$", ""),
     # What an error is counts, not how each broker puts it.
     (r"(\w(Exception|Error)|Error while executing \w+ command ?|^error \w+|: error \w+): .*", r"\1"),
-    (r"[ \t]+", " "),
+    # A default's default, and what the settings of this one Kafka change for all topics.
+    (r"(, )?DEFAULT_CONFIG:[^},]*", ""),
+    (r"(Configs: |,)(min\.insync\.replicas=1|file\.delete\.delay\.ms=0)(,|$)", r"\1"),
+    (r"(Configs: |,)(min\.insync\.replicas=1|file\.delete\.delay\.ms=0)(,|$)", r"\1"),
+    (r"[ \t]+|,$", " "),
 ]
 
 

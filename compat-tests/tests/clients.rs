@@ -328,3 +328,34 @@ async fn reading_from_a_wrong_offset_is_an_error_of_its_own() {
     let code = received.expect_err("offset 1000 is out of range").rdkafka_error_code();
     assert_eq!(code, Some(RDKafkaErrorCode::AutoOffsetReset));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seeks_and_pauses() {
+    let (_folder, broker) = broker().await;
+    clients::create_topic(broker.kafka(), "seek", 2).await;
+    let producer = clients::producer(broker.kafka(), &[]);
+    for partition in [0, 1] {
+        for number in 0..10 {
+            let text = format!("{partition}-{number}");
+            send(&producer, FutureRecord::to("seek").partition(partition).payload(value(&text))).await;
+        }
+    }
+    let consumer = clients::consumer(broker.kafka(), &[]);
+    assign(&consumer, "seek", [0], Offset::Offset(8));
+    assert_eq!((next(&consumer).await.offset(), next(&consumer).await.offset()), (8, 9));
+    for (to, offset) in [(Offset::Offset(3), 3), (Offset::Beginning, 0), (Offset::OffsetTail(2), 8)] {
+        block_in_place(|| consumer.seek("seek", 0, to, LIMIT)).expect("librdkafka seeks");
+        assert_eq!(next(&consumer).await.offset(), offset, "{to:?}");
+    }
+    // One of two partitions is paused: only the other one is read, and later the first where it was left.
+    assign(&consumer, "seek", [0, 1], Offset::Beginning);
+    let mut first = TopicPartitionList::new();
+    first.add_partition("seek", 0);
+    consumer.pause(&first).expect("librdkafka pauses");
+    for offset in 0..10 {
+        let record = next(&consumer).await;
+        assert_eq!((record.partition(), record.offset()), (1, offset));
+    }
+    consumer.resume(&first).expect("librdkafka resumes");
+    assert_eq!((next(&consumer).await.partition(), next(&consumer).await.offset()), (0, 1));
+}

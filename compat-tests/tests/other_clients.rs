@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use compat_tests::process::{Broker, Launch};
-use compat_tests::tools::{Tools, script};
+use compat_tests::tools::{Ended, Tools, script};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,13 +21,29 @@ async fn served() -> Served {
         return Served { kafka, _own: None };
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let broker = Launch::new(folder.path()).start().await;
+    let broker = Launch::new(folder.path()).set("group_initial_rebalance_delay_ms", 0).start().await;
     Served { kafka: broker.kafka().to_owned(), _own: Some((broker, folder)) }
 }
 
 /// A name that no earlier run on the same broker used.
 fn unique(name: &str) -> String {
     format!("{name}-{}", std::process::id())
+}
+
+/// The rows of a table as the Java tools print them: words, header included.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| !row.is_empty()).collect()
+}
+
+/// The cell of `column` in the only row with `value` in the column `key`.
+fn cell<'a>(text: &'a str, (key, value): (&str, &str), column: &str) -> &'a str {
+    let rows = rows(text);
+    let at = |name: &str| {
+        rows[0].iter().position(|word| *word == name).unwrap_or_else(|| panic!("no column {name} in\n{text}"))
+    };
+    let row = rows.iter().find(|row| row.get(at(key)) == Some(&value));
+    row.unwrap_or_else(|| panic!("no {key} {value} in\n{text}"))[at(column)]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,14 +98,113 @@ async fn java_performance_and_verifiable_producers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_tools_show_and_change_groups() {
+    let served = served().await;
+    let tools = Tools::new(&served.kafka);
+    let (topic, group) = (unique("java-group"), unique("java-group"));
+    tools.call("topics", &["--create", "--topic", &topic, "--partitions", "2"]).await.done();
+    let input: String = (0..20).map(|n| format!("{n}:value {n}\n")).collect();
+    let arguments = ["--topic", &topic, "--reader-property", "parse.key=true", "--reader-property", "key.separator=:"];
+    tools.call_with("console-producer", &arguments, &input).await.done();
+    let consume = |count: &'static str| {
+        let arguments = ["--topic", &topic, "--group", &group, "--from-beginning", "--max-messages", count];
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let tools = &tools;
+        async move {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            tools.call("console-consumer", &arguments).await.done()
+        }
+    };
+    let mut seen: Vec<String> = Vec::new();
+    for count in ["15", "5"] {
+        seen.extend(consume(count).await.lines().map(str::to_owned));
+    }
+    let all: BTreeSet<_> = seen.iter().cloned().collect();
+    assert_eq!(all, (0..20).map(|n| format!("value {n}")).collect(), "each record once: {seen:?}");
+
+    let named = ["--group", group.as_str()];
+    let groups =
+        async |arguments: &[&str]| -> Ended { tools.call("consumer-groups", &[arguments, &named[..]].concat()).await };
+    let listed = tools.call("consumer-groups", &["--list"]).await.done();
+    assert!(listed.lines().any(|line| line == group), "{listed}");
+    let state = groups(&["--describe", "--state"]).await.done();
+    assert_eq!(cell(&state, ("GROUP", &group), "STATE"), "Empty", "{state}");
+    let described = groups(&["--describe"]).await.done();
+    let lags: Vec<&str> = ["0", "1"].iter().map(|p| cell(&described, ("PARTITION", p), "LAG")).collect();
+    assert_eq!(lags, ["0", "0"], "{described}");
+
+    let reset = ["--reset-offsets", "--topic", &topic, "--to-earliest", "--execute"];
+    let reset = groups(&reset).await.done();
+    assert_eq!(cell(&reset, ("PARTITION", "1"), "NEW-OFFSET"), "0", "{reset}");
+    assert_eq!(consume("20").await.lines().count(), 20, "it begins again at the first record");
+    let deleted = groups(&["--delete-offsets", "--topic", &topic]).await.done();
+    assert!(deleted.contains("Successful"), "{deleted}");
+    let deleted = groups(&["--delete"]).await.done();
+    assert!(deleted.contains("was successful"), "{deleted}");
+    let absent = groups(&["--describe"]).await.to_string();
+    assert!(absent.contains("GroupIdNotFoundException"), "{absent}");
+}
+
+/// The partitions that a verifiable consumer was given last.
+fn last_assigned(events: &[Value]) -> usize {
+    let given = events.iter().rev().find(|e| e["name"] == "partitions_assigned");
+    given.and_then(|e| e["partitions"].as_array()).map_or(0, Vec::len)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_performance_and_verifiable_consumers() {
+    let served = served().await;
+    let tools = Tools::new(&served.kafka);
+    let (topic, group) = (unique("java-consume"), unique("java-consume"));
+    tools.call("topics", &["--create", "--topic", &topic, "--partitions", "4"]).await.done();
+    let mut arguments = vec!["--topic", &topic, "--max-messages", "2000", "--acks", "-1", "--throughput", "-1"];
+    arguments.extend(["--repeating-keys", "50"]);
+    tools.call("verifiable-producer", &arguments).await.done();
+
+    let perf = ["--topic", &topic, "--num-records", "2000", "--timeout", "60000", "--group", &unique("java-perf")];
+    let performed = tools.call("consumer-perf-test", &perf).await.done();
+    assert!(performed.lines().any(|line| line.split(", ").nth(4) == Some("2000")), "{performed}");
+
+    // A static member: it is told what it holds, reads everything, and commits it.
+    let mut consumer = vec!["--topic", &topic, "--group-id", &group, "--group-instance-id", "one"];
+    consumer.extend(["--max-messages", "2000", "--reset-policy", "earliest"]);
+    let events = tools.call("verifiable-consumer", &consumer).await.events();
+    assert_eq!(last_assigned(&events), 4, "{events:?}");
+    let consumed: i64 =
+        events.iter().filter(|e| e["name"] == "records_consumed").filter_map(|e| e["count"].as_i64()).sum();
+    assert_eq!(consumed, 2_000);
+    let committed = events.iter().filter(|e| e["name"] == "offsets_committed");
+    assert!(committed.clone().count() > 0 && committed.clone().all(|e| e["success"] == true), "{events:?}");
+    let described = tools.call("consumer-groups", &["--describe", "--group", &group]).await.done();
+    let lag: i64 = ["0", "1", "2", "3"]
+        .iter()
+        .map(|p| cell(&described, ("PARTITION", p), "LAG").parse::<i64>().expect("a lag"))
+        .sum();
+    assert_eq!(lag, 0, "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn confluent_kafka() {
     let served = served().await;
-    let tests = ["keys_values_headers_and_times", "seeks_watermarks_and_times"];
+    let tests = [
+        "keys_values_headers_and_times",
+        "seeks_watermarks_and_times",
+        "a_group_goes_on_where_it_committed",
+        "a_group_shares_partitions",
+        "offsets_of_groups",
+    ];
     println!("{}", script("python", "confluent.py", &served.kafka, &tests));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_python() {
     let served = served().await;
-    println!("{}", script("python", "kafka_python.py", &served.kafka, &["records_and_codecs", "offsets_and_seeks"]));
+    println!("{}", script("python", "kafka_python.py", &served.kafka, &[]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafkajs() {
+    let served = served().await;
+    let tests = ["recordsAndCodecs", "aGroupGoesOnWhereItCommitted", "aGroupSharesPartitions"];
+    println!("{}", script("node", "kafkajs.js", &served.kafka, &tests));
 }

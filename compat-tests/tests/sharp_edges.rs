@@ -10,11 +10,19 @@ use compat_tests::clients;
 use compat_tests::process::{Broker, Launch};
 use compat_tests::raw::{Raw, batch, produce};
 use compat_tests::sim::wire::{BatchSpec, encode_batch, parse_batches};
+use compat_tests::wait::until;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, BrokerId, FetchRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest,
+    ApiKey, ApiVersionsRequest, BrokerId, FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
+    JoinGroupRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
     TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
@@ -25,7 +33,7 @@ const NONE: i16 = 0;
 
 async fn broker() -> (TempDir, Broker, Raw) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let broker = Launch::new(folder.path()).start().await;
+    let broker = Launch::new(folder.path()).set("group_initial_rebalance_delay_ms", 0).start().await;
     let raw = Raw::connect(broker.kafka()).await.expect("a connection");
     (folder, broker, raw)
 }
@@ -161,4 +169,116 @@ async fn asking_for_a_topic_creates_it_only_where_the_client_says_so() {
     assert!([NONE, 3, 5].contains(&first), "there, or an error that clients retry: {first}");
     let (second, id) = described(&mut raw, "wanted", true).await;
     assert!(second == NONE && !id.is_nil(), "{second}");
+}
+
+// Consumer groups.
+
+/// What a group committed for partition 0 of a topic: offset, leader epoch, metadata, error.
+async fn committed(raw: &mut Raw, group: &str, topic: &str, version: i16) -> (i64, i32, String, i16) {
+    let mut request = OffsetFetchRequest::default();
+    if version >= 8 {
+        let topic = OffsetFetchRequestTopics::default().with_name(topic_name(topic)).with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group)));
+        request = request.with_groups(vec![group.with_topics(Some(vec![topic]))]);
+        let answer = raw.call(version, &request).await;
+        assert_eq!(answer.groups[0].error_code, NONE, "a group that nobody knows has no offsets, which is no error");
+        let found = &answer.groups[0].topics[0].partitions[0];
+        let metadata = found.metadata.as_ref().map_or_else(String::new, ToString::to_string);
+        return (found.committed_offset, found.committed_leader_epoch, metadata, found.error_code);
+    }
+    let topic = OffsetFetchRequestTopic::default().with_name(topic_name(topic)).with_partition_indexes(vec![0]);
+    request = request.with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
+    let answer = raw.call(version, &request).await;
+    assert_eq!(answer.error_code, NONE);
+    let found = &answer.topics[0].partitions[0];
+    let metadata = found.metadata.as_ref().map_or_else(String::new, ToString::to_string);
+    (found.committed_offset, found.committed_leader_epoch, metadata, found.error_code)
+}
+
+/// Waits until this broker coordinates the group.
+async fn coordinated(raw: &mut Raw, group: &str) {
+    until("the group has a coordinator", clients::LIMIT, async || {
+        let request = FindCoordinatorRequest::default().with_key(text(group));
+        raw.call(2, &request).await.error_code == NONE
+    })
+    .await;
+    until("the coordinator has loaded", clients::LIMIT, async || committed(raw, group, "t", 5).await.3 == NONE).await;
+}
+
+/// GROUP_ID_NOT_FOUND here breaks consumers that begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_of_an_unknown_group_are_minus_one_and_no_error() {
+    let (_folder, broker, mut raw) = broker().await;
+    clients::create_topic(broker.kafka(), "t", 1).await;
+    coordinated(&mut raw, "unknown").await;
+    for version in [1, 5, 7, 8, 9] {
+        let (offset, epoch, metadata, error) = committed(&mut raw, "unknown", "t", version).await;
+        assert_eq!((offset, epoch, metadata.as_str(), error), (-1, -1, "", NONE), "v{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_and_leader_epoch_of_a_commit_come_back_also_after_a_restart() {
+    let (_folder, mut broker, mut raw) = broker().await;
+    clients::create_topic(broker.kafka(), "t", 1).await;
+    coordinated(&mut raw, "g").await;
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(7).with_committed_leader_epoch(3);
+    let partition = partition.with_committed_metadata(Some(text("a note \u{fc}")));
+    let topic = OffsetCommitRequestTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default().with_group_id(GroupId(text("g")));
+    let request = request.with_generation_id_or_member_epoch(-1).with_topics(vec![topic]);
+    let answer = raw.call(8, &request).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, NONE);
+    let expected = (7, 3, "a note \u{fc}".to_owned(), NONE);
+    assert_eq!(committed(&mut raw, "g", "t", 8).await, expected);
+    broker.kill().await;
+    let broker = broker.again().await;
+    let mut raw = Raw::connect(broker.kafka()).await.expect("a connection");
+    coordinated(&mut raw, "g").await;
+    assert_eq!(committed(&mut raw, "g", "t", 8).await, expected);
+}
+
+fn join(group: &str, member: &str, metadata: &[u8]) -> JoinGroupRequest {
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("range"));
+    let protocol = protocol.with_metadata(Bytes::copy_from_slice(metadata));
+    let request = JoinGroupRequest::default().with_group_id(GroupId(text(group))).with_member_id(text(member));
+    let request = request.with_session_timeout_ms(10_000).with_rebalance_timeout_ms(10_000);
+    request.with_protocol_type(text("consumer")).with_protocols(vec![protocol])
+}
+
+/// From version 4 on a member joins twice: clients that lose the first answer would leave dead members behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_member_is_given_its_id_before_it_joins() {
+    let (_folder, _broker, mut raw) = broker().await;
+    coordinated(&mut raw, "join").await;
+    let told = raw.call(5, &join("join", "", b"m")).await;
+    assert_eq!(told.error_code, 79, "MEMBER_ID_REQUIRED");
+    assert!(!told.member_id.is_empty());
+    let joined = raw.call(5, &join("join", &told.member_id, b"m")).await;
+    assert_eq!((joined.error_code, joined.generation_id), (NONE, 1));
+    assert_eq!((&joined.leader, joined.members.len()), (&told.member_id, 1));
+    // Before version 4 one request does.
+    coordinated(&mut raw, "old").await;
+    for version in [0, 1, 3] {
+        let group = format!("old-{version}");
+        let joined = raw.call(version, &join(&group, "", b"m")).await;
+        assert_eq!((joined.error_code, joined.members.len()), (NONE, 1), "v{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_assignment_of_a_megabyte_is_not_cut_short() {
+    let (_folder, _broker, mut raw) = broker().await;
+    coordinated(&mut raw, "large").await;
+    let metadata: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    let member = raw.call(3, &join("large", "", &metadata)).await;
+    assert_eq!(member.members[0].metadata, metadata);
+    let assignment: Bytes = (0..1_000_000_u32).map(|i| (i % 241) as u8).collect::<Vec<u8>>().into();
+    let given = SyncGroupRequestAssignment::default().with_member_id(member.member_id.clone());
+    let request = SyncGroupRequest::default().with_group_id(GroupId(text("large"))).with_generation_id(1);
+    let request =
+        request.with_member_id(member.member_id).with_assignments(vec![given.with_assignment(assignment.clone())]);
+    let answer = raw.call(3, &request).await;
+    assert_eq!(answer.error_code, NONE);
+    assert!(answer.assignment == assignment, "{} bytes came back", answer.assignment.len());
 }

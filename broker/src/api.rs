@@ -1,14 +1,21 @@
 //! The one table of APIs: which requests are served, in which versions, and by whom. ApiVersions answers from it.
 
+mod errors;
+mod resources;
+
+pub mod alter_configs;
 pub mod api_versions;
+pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
+pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_configs;
 pub mod describe_groups;
-mod errors;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
@@ -21,6 +28,9 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
+
+pub mod describe_cluster;
+pub mod describe_topic_partitions;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -101,17 +111,38 @@ pub static APIS: &[Api] = &[
     api::<m::DeleteTopicsRequest>(&shapes::DELETE_TOPICS, |broker, context, body| {
         typed(broker, context, body, delete_topics::handle)
     }),
+    api::<m::DeleteRecordsRequest>(&shapes::DELETE_RECORDS, |broker, context, body| {
+        typed(broker, context, body, delete_records::handle)
+    }),
     api::<m::InitProducerIdRequest>(&shapes::INIT_PRODUCER_ID, |broker, context, body| {
         typed(broker, context, body, init_producer_id::handle)
     }),
     api::<m::OffsetForLeaderEpochRequest>(&shapes::OFFSET_FOR_LEADER_EPOCH, |broker, context, body| {
         typed(broker, context, body, offset_for_leader_epoch::handle)
     }),
+    api::<m::DescribeConfigsRequest>(&shapes::DESCRIBE_CONFIGS, |broker, context, body| {
+        typed(broker, context, body, describe_configs::handle)
+    }),
+    api::<m::AlterConfigsRequest>(&shapes::ALTER_CONFIGS, |broker, context, body| {
+        typed(broker, context, body, alter_configs::handle)
+    }),
+    api::<m::CreatePartitionsRequest>(&shapes::CREATE_PARTITIONS, |broker, context, body| {
+        typed(broker, context, body, create_partitions::handle)
+    }),
     api::<m::DeleteGroupsRequest>(&shapes::DELETE_GROUPS, |broker, context, body| {
         typed(broker, context, body, delete_groups::handle)
     }),
+    api::<m::IncrementalAlterConfigsRequest>(&shapes::INCREMENTAL_ALTER_CONFIGS, |broker, context, body| {
+        typed(broker, context, body, incremental_alter_configs::handle)
+    }),
     api::<m::OffsetDeleteRequest>(&shapes::OFFSET_DELETE, |broker, context, body| {
         typed(broker, context, body, offset_delete::handle)
+    }),
+    api::<m::DescribeClusterRequest>(&shapes::DESCRIBE_CLUSTER, |broker, context, body| {
+        typed(broker, context, body, describe_cluster::handle)
+    }),
+    api::<m::DescribeTopicPartitionsRequest>(&shapes::DESCRIBE_TOPIC_PARTITIONS, |broker, context, body| {
+        typed(broker, context, body, describe_topic_partitions::handle)
     }),
 ];
 

@@ -19,10 +19,15 @@ use crate::records::{self, RecordTime, Records, RecordsError};
 
 pub use crate::records::Codec;
 
+/// What the topic's configuration demands.
+mod policy;
+
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+
+pub use self::policy::{Policy, at_append_time, check_policy};
 
 /// Length of a batch's header.
 pub const HEADER_BYTES: usize = 61;
@@ -142,6 +147,10 @@ pub enum BatchError {
     Codec { codec: i16 },
     #[error("a producer cannot set the timestamp type to log append time")]
     TimestampType,
+    #[error("timestamp {timestamp} is out of range: the broker's clock is at {now}")]
+    TimestampRange { timestamp: i64, now: i64 },
+    #[error("record {index} has no key, which a compacted topic needs")]
+    Keyless { index: i32 },
     #[error("{0}")]
     Invalid(&'static str),
     #[error("the records cannot be read: {0}")]
@@ -158,8 +167,10 @@ impl BatchError {
             }
             BatchError::Magic { .. } => ResponseError::UnsupportedForMessageFormat,
             BatchError::Codec { .. } => ResponseError::UnsupportedCompressionType,
-            BatchError::TimestampType => ResponseError::InvalidTimestamp,
-            BatchError::Length { .. } | BatchError::Invalid(_) => ResponseError::InvalidRecord,
+            BatchError::TimestampType | BatchError::TimestampRange { .. } => ResponseError::InvalidTimestamp,
+            BatchError::Length { .. } | BatchError::Invalid(_) | BatchError::Keyless { .. } => {
+                ResponseError::InvalidRecord
+            }
         }
     }
 }

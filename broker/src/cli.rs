@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::keys::{self, KEYS, VARIABLE_PREFIX};
 use crate::config::{ConfigError, Settings};
@@ -15,6 +15,8 @@ use crate::config::{ConfigError, Settings};
 const CONFIG_VARIABLE: &str = "WOODPECKER_CONFIG";
 /// Read by test builds only; see `meta::planted`.
 const PLANTED_BUG_VARIABLE: &str = "WOODPECKER_PLANTED_BUG";
+
+const REFERENCE_FLAG: &str = "config-reference";
 
 const ABOUT: &str = "A Kafka broker without disks to manage: records live in object storage or in a folder.";
 
@@ -70,6 +72,11 @@ impl Invocation {
             name.starts_with(VARIABLE_PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
         };
         Self { arguments: std::env::args_os().collect(), environment: std::env::vars_os().filter_map(text).collect() }
+    }
+
+    /// Is it only the configuration reference that is wanted? Wrong arguments are for `settings` to refuse.
+    pub fn wants_reference(&self) -> bool {
+        command().try_get_matches_from(&self.arguments).is_ok_and(|matches| matches.get_flag(REFERENCE_FLAG))
     }
 
     /// Everything put together and checked. Reads the configuration file, if one is named.
@@ -148,6 +155,12 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .args(std::iter::once(config).chain(flags))
+        .arg(
+            Arg::new(REFERENCE_FLAG)
+                .long(REFERENCE_FLAG)
+                .action(ArgAction::SetTrue)
+                .help("Prints the reference of all settings and topic configurations as Markdown, and exits"),
+        )
         .after_help(format!("{}\n{MODES_AND_EXAMPLES}", settings_help(&defaults)))
 }
 

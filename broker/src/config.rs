@@ -6,6 +6,12 @@
 
 pub mod keys;
 
+/// Values under Kafka's names.
+pub mod values;
+
+/// Settings under Kafka's names.
+pub mod kafka;
+
 use std::time::Duration;
 
 /// Settings that the running broker reads. Validated before anything starts.

@@ -37,6 +37,9 @@ pub mod storage_url;
 /// Which topics exist.
 pub mod topics;
 
+/// The configuration reference.
+pub mod reference;
+
 pub mod producer_ids;
 
 /// Whether this broker still owns its log.

@@ -12,6 +12,7 @@ use broker::http::{self, Readiness};
 use broker::listener::{Listener, TcpSockets};
 use broker::metrics::{Metrics, Sample, SampleKind};
 use broker::node::{Ended, Node, NodeParts};
+use broker::reference;
 use broker::storage_url::{StorageError, StorageUrl};
 use meta::seams::{Incarnation, Random, SystemClock};
 use storage::metered::StoreCounters;
@@ -27,7 +28,12 @@ const FENCED: u8 = 3;
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let settings = match Invocation::of_this_process().settings() {
+    let invocation = Invocation::of_this_process();
+    if invocation.wants_reference() {
+        print!("{}", reference::markdown());
+        return ExitCode::SUCCESS;
+    }
+    let settings = match invocation.settings() {
         Ok(settings) => settings,
         Err(CliError::Usage(usage)) => usage.exit(),
         Err(CliError::Config(error)) => {

@@ -186,6 +186,35 @@ impl Partition {
         Ok(())
     }
 
+    /// Where the partition begins, as was recorded when records were deleted. For a partition whose past was replayed: one
+    /// that ends before its beginning has lost what was deleted and more, and is damaged.
+    pub fn restore_log_start(&self, offset: i64) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.status != Status::Opening {
+            return Ok(());
+        }
+        let end = state.index.next_offset();
+        if end < offset {
+            state.status = Status::Damaged;
+            return Err(Error::Corrupt {
+                key: format!("partition {}", self.id),
+                why: format!("it begins at offset {offset}, but its data ends at {end}"),
+            });
+        }
+        if !planted::bug("log-start-not-restored") {
+            state.index.advance_log_start(offset);
+        }
+        Ok(())
+    }
+
+    /// Nothing below this offset is read any more. The caller has made that durable, and the offset is not above the
+    /// high watermark. Returns where the partition begins now: it never moves down.
+    pub fn raise_log_start(&self, offset: i64) -> i64 {
+        let mut state = self.state.lock();
+        state.index.advance_log_start(offset);
+        state.index.log_start()
+    }
+
     /// From now on appends are accepted, with this epoch. False if the partition cannot be led: it is damaged, deleted,
     /// or led already.
     pub fn become_leader(&self, leader_epoch: i32) -> bool {

@@ -128,6 +128,11 @@ impl Partitions {
         }
     }
 
+    /// Where a partition begins whose past was replayed. Like `replay`, an error concerns only that partition.
+    pub fn restore_log_start(&self, id: TopicPartition, offset: i64) -> Result<()> {
+        self.get(id).map_or(Ok(()), |partition| partition.restore_log_start(offset))
+    }
+
     /// Appends go to this log from now on; all partitions are led, with this epoch.
     pub fn become_leader(&self, log: Arc<dyn Log>, leader_epoch: i32) {
         {

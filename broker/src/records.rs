@@ -1,5 +1,5 @@
-//! Looks inside one record batch, for times only: at which offset is the first record with a timestamp, and which one
-//! has the highest.
+//! Looks inside one record batch, for times and keys only: at which offset is the first record with a timestamp, which
+//! one has the highest, is there one without a key.
 //!
 //! Invariants: total on hostile input (an error, never a panic); records are streamed, never held: memory is bounded by
 //! what a codec needs for its window, work by `MAX_INFLATED_BYTES`.
@@ -56,10 +56,36 @@ pub enum RecordsError {
     TooLong,
 }
 
+/// What there is to know about the records of a batch as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// The lowest timestamp. None if no record has any.
+    pub min_timestamp: Option<i64>,
+    /// The first record without a key, from 0.
+    pub keyless: Option<i32>,
+}
+
+/// Looks at every record.
+pub fn survey(records: Records<'_>) -> Result<Survey, RecordsError> {
+    let mut survey = Survey { min_timestamp: None, keyless: None };
+    let mut index = 0;
+    walk(records, |record, has_key| {
+        if record.timestamp >= 0 {
+            survey.min_timestamp = Some(survey.min_timestamp.map_or(record.timestamp, |min| min.min(record.timestamp)));
+        }
+        if !has_key {
+            survey.keyless.get_or_insert(index);
+        }
+        index += 1;
+        true
+    })?;
+    Ok(survey)
+}
+
 /// The first record whose timestamp is at least this.
 pub fn first_at_or_after(records: Records<'_>, timestamp: i64) -> Result<Option<RecordTime>, RecordsError> {
     let mut found = None;
-    walk(records, |record| {
+    walk(records, |record, _| {
         let hit = record.timestamp >= timestamp;
         if hit {
             found = Some(record);
@@ -72,7 +98,7 @@ pub fn first_at_or_after(records: Records<'_>, timestamp: i64) -> Result<Option<
 /// The first of the records that have the highest timestamp. None if none has any.
 pub fn max_timestamp(records: Records<'_>) -> Result<Option<RecordTime>, RecordsError> {
     let mut found: Option<RecordTime> = None;
-    walk(records, |record| {
+    walk(records, |record, _| {
         if record.timestamp >= 0 && found.is_none_or(|max| max.timestamp < record.timestamp) {
             found = Some(record);
         }
@@ -81,8 +107,8 @@ pub fn max_timestamp(records: Records<'_>) -> Result<Option<RecordTime>, Records
     Ok(found)
 }
 
-/// Calls `each` for the records in order until it returns false.
-fn walk(records: Records<'_>, each: impl FnMut(RecordTime) -> bool) -> Result<(), RecordsError> {
+/// Calls `each` for the records in order, and whether they have a key, until it returns false.
+fn walk(records: Records<'_>, each: impl FnMut(RecordTime, bool) -> bool) -> Result<(), RecordsError> {
     let bytes = records.bytes;
     let failed = |error: io::Error| RecordsError::Decompress(error.to_string());
     match records.codec {
@@ -106,38 +132,45 @@ fn walk(records: Records<'_>, each: impl FnMut(RecordTime) -> bool) -> Result<()
     }
 }
 
-fn scan(records: Records<'_>, input: impl Read, mut each: impl FnMut(RecordTime) -> bool) -> Result<(), RecordsError> {
+fn scan(
+    records: Records<'_>,
+    input: impl Read,
+    mut each: impl FnMut(RecordTime, bool) -> bool,
+) -> Result<(), RecordsError> {
     let mut input = Counted { input, left: MAX_INFLATED_BYTES };
     for index in 0..records.count {
-        let record = next_record(&mut input, &records).map_err(|error| match error.kind() {
+        let (record, has_key) = next_record(&mut input, &records).map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => RecordsError::TooLong,
             io::ErrorKind::UnexpectedEof => RecordsError::Record { index },
             _ => RecordsError::Decompress(error.to_string()),
         })?;
-        if !each(record) {
+        if !each(record, has_key) {
             break;
         }
     }
     Ok(())
 }
 
-/// Reads one record's offset and timestamp and skips the rest. A malformed record is reported as an unexpected end.
-fn next_record(input: &mut Counted<impl Read>, records: &Records<'_>) -> io::Result<RecordTime> {
+/// Reads one record's offset and timestamp and whether it has a key, and skips the rest. A malformed record is reported
+/// as an unexpected end.
+fn next_record(input: &mut Counted<impl Read>, records: &Records<'_>) -> io::Result<(RecordTime, bool)> {
     let malformed = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let length = u64::try_from(input.varint()?).map_err(|_| malformed())?;
     let start = input.left;
     input.byte()?;
     let timestamp_delta = input.varint()?;
     let offset_delta = input.varint()?;
+    let has_key = input.varint()? >= 0;
     let rest = length.checked_sub(start - input.left).ok_or_else(malformed)?;
     input.skip(rest)?;
     if !(0..i64::from(records.count)).contains(&offset_delta) {
         return Err(malformed());
     }
-    Ok(RecordTime {
+    let time = RecordTime {
         offset: records.base_offset.checked_add(offset_delta).ok_or_else(malformed)?,
         timestamp: records.base_timestamp.checked_add(timestamp_delta).ok_or_else(malformed)?,
-    })
+    };
+    Ok((time, has_key))
 }
 
 /// Counts down what may still be read.

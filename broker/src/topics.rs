@@ -3,8 +3,21 @@
 //! Invariants: a topic is durable in the metadata store before it is visible here; a topic's id is never used again; a
 //! name that is created anew gets a new id. Reads never touch the metadata store.
 
-mod config;
+pub mod config;
 mod names;
+
+/// What topics have that say nothing.
+pub mod defaults;
+
+/// What the broker acts on.
+mod effective;
+
+pub mod describe;
+
+/// Changes as clients ask for them.
+pub mod edits;
+
+mod changes;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +33,12 @@ use meta::store::{MetaStore, Txn, TxnOutcome};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
-pub use config::{ConfigError, TopicConfig};
+use crate::config::BrokerConfig;
+
+pub use changes::{ChangeError, check_increase};
+pub use config::{ConfigError, Configs};
+pub use defaults::Defaults;
+pub use effective::TopicConfig;
 pub use names::check_name;
 
 /// Largest number of partitions of one topic.
@@ -35,7 +53,12 @@ pub struct Topic {
     pub name: String,
     pub id: Uuid,
     pub partitions: i32,
+    /// What it sets itself.
+    pub configs: Configs,
+    /// What holds for it.
     pub config: TopicConfig,
+    /// Where partitions begin that had records deleted, as far as that is recorded.
+    pub log_starts: BTreeMap<i32, i64>,
 }
 
 /// The image. Cheap to clone.
@@ -43,14 +66,13 @@ pub struct Topic {
 pub struct Topics {
     store: Arc<dyn MetaStore>,
     random: Random,
-    message_max_bytes: usize,
     image: Arc<RwLock<Image>>,
-    /// Creations and deletions are applied to the image in the order in which they were committed.
+    /// Creations, changes and deletions are applied to the image in the order in which they were committed.
     changes: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Default)]
 struct Image {
+    defaults: Defaults,
     by_name: BTreeMap<String, Arc<Topic>>,
     by_id: BTreeMap<Uuid, Arc<Topic>>,
 }
@@ -64,16 +86,23 @@ pub enum Created {
 }
 
 impl Topics {
-    /// Reads what the store holds. `message_max_bytes` is the default of `max.message.bytes`.
-    pub async fn load(store: Arc<dyn MetaStore>, random: Random, message_max_bytes: usize) -> Result<Self> {
-        let mut image = Image::default();
+    /// Reads what the store holds.
+    pub async fn load(store: Arc<dyn MetaStore>, random: Random, config: &BrokerConfig) -> Result<Self> {
+        let defaults = Defaults::load(&*store, config).await?;
+        let mut image = Image { defaults, by_name: BTreeMap::new(), by_id: BTreeMap::new() };
         for entry in store.list(keys::TOPICS).await?.entries {
             let record: TopicRecord = records::decode(&entry.key, &entry.value)?;
             let name = keys::topic_name(&entry.key).unwrap_or_default();
-            image.insert(Arc::new(Topic::from_record(name, record, message_max_bytes)?));
+            let topic = Arc::new(Topic::from_record(name, record, &image.defaults)?);
+            image.insert(topic);
         }
         let image = Arc::new(RwLock::new(image));
-        Ok(Self { store, random, message_max_bytes, image, changes: Arc::default() })
+        Ok(Self { store, random, image, changes: Arc::default() })
+    }
+
+    /// What topics have now that say nothing.
+    pub fn defaults(&self) -> Defaults {
+        self.image.read().defaults.clone()
     }
 
     pub fn by_name(&self, name: &str) -> Option<Arc<Topic>> {
@@ -94,15 +123,15 @@ impl Topics {
         &self,
         name: &str,
         partitions: i32,
-        configs: BTreeMap<String, String>,
+        configs: Configs,
         opened: impl FnOnce(&Arc<Topic>),
     ) -> Result<Created> {
         let _turn = self.changes.lock().await;
         if let Some(topic) = self.by_name(name) {
             return Ok(Created::Exists(topic));
         }
-        let record = TopicRecord { id: self.random.uuid(), partitions, configs };
-        let topic = Arc::new(Topic::from_record(name, record.clone(), self.message_max_bytes)?);
+        let record = TopicRecord { id: self.random.uuid(), partitions, configs, log_starts: BTreeMap::new() };
+        let topic = Arc::new(Topic::from_record(name, record.clone(), &self.defaults())?);
         let key = keys::topic(name);
         let txn = Txn::new().if_absent(&key).put(&key, records::encode(&record));
         match self.settled(txn, &key, |found| found == Some(&records::encode(&record)[..])).await? {
@@ -122,7 +151,7 @@ impl Topics {
             return Err(Error::Unknown { what: format!("topic {name} was there and is gone") });
         };
         let record = records::decode(key, &found.value)?;
-        let topic = Arc::new(Topic::from_record(name, record, self.message_max_bytes)?);
+        let topic = Arc::new(Topic::from_record(name, record, &self.defaults())?);
         opened(&topic);
         self.image.write().insert(topic.clone());
         Ok(Created::Exists(topic))
@@ -169,12 +198,22 @@ impl Topic {
         self.name == OFFSETS_TOPIC
     }
 
-    fn from_record(name: &str, record: TopicRecord, message_max_bytes: usize) -> Result<Self> {
-        let config = TopicConfig::parse(&record.configs, message_max_bytes).map_err(|error| Error::Corrupt {
+    fn from_record(name: &str, record: TopicRecord, defaults: &Defaults) -> Result<Self> {
+        let config = TopicConfig::resolve(&record.configs, defaults).map_err(|error| Error::Corrupt {
             key: keys::topic(name),
             why: format!("its configuration is not one this version knows: {error}"),
         })?;
-        Ok(Self { name: name.to_owned(), id: record.id, partitions: record.partitions, config })
+        let TopicRecord { id, partitions, configs, log_starts } = record;
+        Ok(Self { name: name.to_owned(), id, partitions, configs, config, log_starts })
+    }
+
+    fn record(&self) -> TopicRecord {
+        TopicRecord {
+            id: self.id,
+            partitions: self.partitions,
+            configs: self.configs.clone(),
+            log_starts: self.log_starts.clone(),
+        }
     }
 }
 

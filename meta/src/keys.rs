@@ -20,7 +20,7 @@ pub mod store {
         format!("{LOGS}{log:010}")
     }
 
-    /// A topic's record, by name: id, partition count, configuration.
+    /// A topic's record, by name: id, partition count, configuration, where partitions begin.
     pub fn topic(name: &str) -> String {
         format!("{TOPICS}{name}")
     }
@@ -28,6 +28,14 @@ pub mod store {
     /// The name in a topic's key.
     pub fn topic_name(key: &str) -> Option<&str> {
         key.strip_prefix(TOPICS)
+    }
+
+    /// Configuration that was changed while brokers ran: of one broker, or of all of them.
+    pub fn broker_configs(broker: Option<i32>) -> String {
+        match broker {
+            Some(id) => format!("configs/brokers/{id:010}"),
+            None => "configs/brokers/all".to_owned(),
+        }
     }
 
     /// Reserved for data that belongs to a topic id rather than a name.

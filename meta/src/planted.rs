@@ -39,6 +39,8 @@ pub const BUGS: &[(&str, &str)] = &[
     ("commit-goes-back", "a committed offset is replaced by that of an older record"),
     ("commit-before-durable", "a commit of offsets is answered and visible before its record is durable"),
     ("group-loaded-early", "groups are answered for before all their records were read"),
+    ("topic-change-not-durable", "a change of a topic (configuration, partitions, log starts) is not written (rule 8)"),
+    ("log-start-not-restored", "records that were deleted come back with a restart"),
     ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
 ];
 

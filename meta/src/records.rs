@@ -49,6 +49,17 @@ pub struct TopicRecord {
     pub partitions: i32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub configs: BTreeMap<String, String>,
+    /// Where partitions begin, for those that had records deleted: offsets below it are gone for every reader. Never
+    /// moves down.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub log_starts: BTreeMap<i32, i64>,
+}
+
+/// Value of `broker_configs`: what was changed while brokers ran, under Kafka's names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerConfigRecord {
+    pub configs: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

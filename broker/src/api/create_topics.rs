@@ -3,31 +3,44 @@
 //! Any replication factor is accepted: how often data is stored is the object store's business, not a topic's. The
 //! answer says 1.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
-use kafka_protocol::messages::create_topics_response::{CreatableTopicResult, CreateTopicsResponse};
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::Broker;
 use crate::error::admin_code_for;
 use crate::request::RequestContext;
-use crate::topics::{Created, MAX_PARTITIONS, TopicConfig, check_name};
+use crate::topics::edits::Refusal;
+use crate::topics::{Configs, Created, MAX_PARTITIONS, TopicConfig, check_name, describe};
 
-/// What a topic is refused with: the code, and a text for people.
-type Refusal = (ResponseError, String);
+/// From here on the answer shows the whole configuration (KIP-525).
+const FIRST_VERSION_WITH_CONFIGS: i16 = 5;
+/// So many topics of a request are shown with their configuration, or a request of a few megabytes would be answered
+/// with gigabytes. For the others it is as if that was not allowed.
+const TOPICS_WITH_CONFIGS: usize = 2_000;
 
 /// What will be created, once it is checked.
 struct Plan {
     partitions: i32,
-    configs: BTreeMap<String, String>,
+    configs: Configs,
+}
+
+/// What was created, or would be.
+struct Outcome {
+    id: uuid::Uuid,
+    partitions: i32,
+    configs: Configs,
 }
 
 pub async fn handle(
     broker: Arc<Broker>,
-    _context: RequestContext,
+    context: RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let mut seen = BTreeSet::new();
@@ -42,12 +55,13 @@ pub async fn handle(
         };
         let mut result = CreatableTopicResult::default().with_name(topic.name.clone()).with_topic_config_error_code(0);
         match outcome {
-            Ok((id, partitions)) => {
+            Ok(outcome) => {
+                let shown = context.api_version >= FIRST_VERSION_WITH_CONFIGS && results.len() < TOPICS_WITH_CONFIGS;
                 result = result
-                    .with_topic_id(id)
-                    .with_num_partitions(partitions)
+                    .with_topic_id(outcome.id)
+                    .with_num_partitions(outcome.partitions)
                     .with_replication_factor(1)
-                    .with_configs(Some(Vec::new()));
+                    .with_configs(shown.then(|| show(&broker, &outcome.configs)));
             }
             Err((error, message)) => {
                 result = result.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(message)));
@@ -58,18 +72,30 @@ pub async fn handle(
     CreateTopicsResponse::default().with_topics(results)
 }
 
-async fn create(broker: &Broker, topic: &CreatableTopic, validate_only: bool) -> Result<(uuid::Uuid, i32), Refusal> {
-    let plan = check(broker, topic)?;
+/// The whole configuration of a topic that sets these.
+fn show(broker: &Broker, configs: &Configs) -> Vec<CreatableTopicConfigs> {
+    let entry = |described: describe::Described| {
+        CreatableTopicConfigs::default()
+            .with_name(StrBytes::from_static_str(described.name))
+            .with_value(Some(StrBytes::from_string(described.value().to_owned())))
+            .with_read_only(described.read_only)
+            .with_config_source(described.source() as i8)
+    };
+    describe::topic(configs, &broker.topics.defaults()).into_iter().map(entry).collect()
+}
+
+async fn create(broker: &Broker, topic: &CreatableTopic, validate_only: bool) -> Result<Outcome, Refusal> {
+    let Plan { partitions, configs } = check(broker, topic)?;
     if validate_only {
-        return Ok((uuid::Uuid::nil(), plan.partitions));
+        return Ok(Outcome { id: uuid::Uuid::nil(), partitions, configs });
     }
-    let created = broker.topics.create(&topic.name, plan.partitions, plan.configs, |topic| {
+    let created = broker.topics.create(&topic.name, partitions, configs, |topic| {
         broker.partitions.open_topic(topic.id, topic.partitions);
     });
     match created.await {
         Ok(Created::New(topic)) => {
             tracing::info!(topic = topic.name, id = %topic.id, partitions = topic.partitions, "created a topic");
-            Ok((topic.id, topic.partitions))
+            Ok(Outcome { id: topic.id, partitions: topic.partitions, configs: topic.configs.clone() })
         }
         Ok(Created::Exists(topic)) => Err(exists(&topic.name)),
         Err(error) => {
@@ -80,7 +106,7 @@ async fn create(broker: &Broker, topic: &CreatableTopic, validate_only: bool) ->
 }
 
 fn exists(name: &str) -> Refusal {
-    (ResponseError::TopicAlreadyExists, format!("topic '{name}' already exists"))
+    (ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists."))
 }
 
 fn check(broker: &Broker, topic: &CreatableTopic) -> Result<Plan, Refusal> {
@@ -89,15 +115,15 @@ fn check(broker: &Broker, topic: &CreatableTopic) -> Result<Plan, Refusal> {
         return Err(exists(&topic.name));
     }
     let partitions = partition_count(broker, topic)?;
-    let mut configs = BTreeMap::new();
+    let mut configs = Configs::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
-            let text = format!("{} has no value; leave it out to get the default", config.name.as_str());
+            let text = format!("Null value not supported for topic configs: {}", config.name.as_str());
             return Err((ResponseError::InvalidConfig, text));
         };
         configs.insert(config.name.to_string(), value.to_string());
     }
-    TopicConfig::parse(&configs, broker.config.message_max_bytes)
+    TopicConfig::resolve(&configs, &broker.topics.defaults())
         .map_err(|error| (ResponseError::InvalidConfig, error.to_string()))?;
     Ok(Plan { partitions, configs })
 }
@@ -140,3 +166,6 @@ fn assigned_count(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refusa
     }
     Ok(count)
 }
+
+#[cfg(test)]
+mod tests;

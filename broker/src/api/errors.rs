@@ -1,5 +1,7 @@
 //! Counts the errors that a response tells its client, wherever in the response they stand.
 
+mod admin;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages as m;
 

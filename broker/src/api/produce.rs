@@ -5,7 +5,8 @@
 //!   for durability is left to the reply.
 //! - No acknowledgement before durability, whatever `acks` says; a retry of a batch that is still pending waits for it.
 //! - Record bytes are neither copied nor looked into, except that a small batch is copied out of a large receive buffer
-//!   that it would pin.
+//!   that it would pin, and that a topic's configuration may demand it (the time of the append, keys, a lowest
+//!   timestamp).
 //! - A topic is resolved once per request.
 
 use std::sync::Arc;
@@ -25,10 +26,11 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::api::errors;
-use crate::batch::{self, Limits, ValidBatch};
+use crate::batch::{self, BatchError, Limits, Policy, ValidBatch};
 use crate::broker::Broker;
 use crate::partition::{AppendResult, Durability, Partition};
 use crate::request::{CloseConnection, Reply, RequestBody, RequestContext};
+use crate::topics::TopicConfig;
 use crate::wire::codec;
 
 #[cfg(test)]
@@ -82,13 +84,23 @@ struct Slot {
 
 enum SlotState {
     Failed { code: ResponseError, message: Option<String> },
-    Checked { partition: Arc<Partition>, batch: ValidBatch },
+    Checked(Checked),
     Enqueued(Enqueued),
+}
+
+/// A batch that may be appended.
+struct Checked {
+    partition: Arc<Partition>,
+    batch: ValidBatch,
+    /// The batch is a copy, with the time of its append in it; this pays for it.
+    rewritten: Option<Permit>,
 }
 
 /// An append that is answered when it is durable.
 struct Enqueued {
     base_offset: i64,
+    /// -1: the records have the producer's timestamps.
+    append_time_ms: i64,
     log_start_offset: i64,
     /// None: it is.
     durability: Option<Durability>,
@@ -100,7 +112,7 @@ impl Slot {
     fn failure(&self) -> Option<ResponseError> {
         match &self.state {
             SlotState::Failed { code, .. } => Some(*code),
-            SlotState::Checked { .. } | SlotState::Enqueued(_) => None,
+            SlotState::Checked(_) | SlotState::Enqueued(_) => None,
         }
     }
 }
@@ -112,10 +124,11 @@ impl SlotState {
 }
 
 fn check(broker: &Broker, version: i16, request: ProduceRequest) -> Vec<Topic> {
-    request.topic_data.into_iter().map(|topic| check_topic(broker, version, topic)).collect()
+    let now_ms = broker.clock.now_ms();
+    request.topic_data.into_iter().map(|topic| check_topic(broker, version, now_ms, topic)).collect()
 }
 
-fn check_topic(broker: &Broker, version: i16, data: TopicProduceData) -> Topic {
+fn check_topic(broker: &Broker, version: i16, now_ms: i64, data: TopicProduceData) -> Topic {
     let by_id = version >= FIRST_VERSION_WITH_TOPIC_IDS;
     let topic = if by_id { broker.topics.by_id(data.topic_id) } else { broker.topics.by_name(&data.name) };
     let unknown = if by_id { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition };
@@ -129,9 +142,9 @@ fn check_topic(broker: &Broker, version: i16, data: TopicProduceData) -> Topic {
         let state = match broker.partitions.get(id) {
             None => SlotState::failed(ResponseError::UnknownTopicOrPartition),
             Some(partition) => {
-                let max_bytes = topic.config.max_message_bytes;
-                let limits = Limits { max_bytes, zstd: version >= FIRST_VERSION_WITH_ZSTD };
-                check_batch(partition, data.records, limits)
+                let limits =
+                    Limits { max_bytes: topic.config.max_message_bytes, zstd: version >= FIRST_VERSION_WITH_ZSTD };
+                check_records(broker, partition, data.records, limits, &topic.config, now_ms)
             }
         };
         Slot { partition, state }
@@ -142,18 +155,49 @@ fn check_topic(broker: &Broker, version: i16, data: TopicProduceData) -> Topic {
     Topic { name, id: data.topic_id, slots }
 }
 
-fn check_batch(partition: Arc<Partition>, records: Option<Bytes>, limits: Limits) -> SlotState {
+fn check_records(
+    broker: &Broker,
+    partition: Arc<Partition>,
+    records: Option<Bytes>,
+    limits: Limits,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> SlotState {
     let Some(records) = records.filter(|records| !records.is_empty()) else {
         let message = Some("exactly one record batch is expected per partition".to_owned());
         return SlotState::Failed { code: ResponseError::InvalidRecord, message };
     };
-    match batch::validate(records, limits) {
-        Ok(batch) => SlotState::Checked { partition, batch },
+    let batch = match check_batch(records, limits, config, now_ms) {
+        Ok(batch) => batch,
         Err(error) => {
             tracing::debug!(partition = %partition.id(), %error, "refused a record batch");
-            SlotState::Failed { code: error.code(), message: Some(error.to_string()) }
+            return SlotState::Failed { code: error.code(), message: Some(error.to_string()) };
         }
+    };
+    if !config.log_append_time {
+        return SlotState::Checked(Checked { partition, batch, rewritten: None });
     }
+    // The copy is paid for before it is made. There is no waiting here: the producer tries again.
+    let Some(permit) = broker.budget.try_take(batch.body.len()) else {
+        let message = Some("there is no memory to write the time of the append into the batch".to_owned());
+        return SlotState::Failed { code: ResponseError::KafkaStorageError, message };
+    };
+    let batch = batch::at_append_time(batch, now_ms);
+    SlotState::Checked(Checked { partition, batch, rewritten: Some(permit) })
+}
+
+fn check_batch(records: Bytes, limits: Limits, config: &TopicConfig, now_ms: i64) -> Result<ValidBatch, BatchError> {
+    let batch = batch::validate(records, limits)?;
+    let keys = config.compacted;
+    let policy = match config.log_append_time {
+        // The producer's timestamps are of no interest.
+        true => Policy { before_max_ms: i64::MAX, after_max_ms: i64::MAX, keys },
+        false => {
+            Policy { before_max_ms: config.timestamp_before_max_ms, after_max_ms: config.timestamp_after_max_ms, keys }
+        }
+    };
+    batch::check_policy(&batch, &policy, now_ms)?;
+    Ok(batch)
 }
 
 fn refuse_all(topics: &mut [Topic], code: ResponseError) {
@@ -172,26 +216,34 @@ fn append(broker: &Broker, topics: &mut [Topic], body: RequestBody) {
         // The placeholder is never seen: it is replaced on the next line but one.
         let placeholder = SlotState::failed(ResponseError::UnknownServerError);
         slot.state = match std::mem::replace(&mut slot.state, placeholder) {
-            SlotState::Checked { partition, batch } => {
+            SlotState::Checked(Checked { partition, batch, rewritten }) => {
                 broker.metrics.produced_batches.inc();
                 broker.metrics.produced_bytes.inc_by(batch.len() as u64);
-                appended(partition.append(&*log, batch, permit.clone()))
+                let append_time_ms = if rewritten.is_some() { batch.max_timestamp } else { -1 };
+                let permit = rewritten.unwrap_or_else(|| permit.clone());
+                appended(partition.append(&*log, batch, permit), append_time_ms)
             }
             other => other,
         };
     }
 }
 
-fn appended(result: AppendResult) -> SlotState {
+fn appended(result: AppendResult, append_time_ms: i64) -> SlotState {
     match result {
-        AppendResult::Appended { base_offset, log_start_offset, durability } => {
-            SlotState::Enqueued(Enqueued { base_offset, log_start_offset, durability: Some(durability), then: None })
-        }
+        AppendResult::Appended { base_offset, log_start_offset, durability } => SlotState::Enqueued(Enqueued {
+            base_offset,
+            append_time_ms,
+            log_start_offset,
+            durability: Some(durability),
+            then: None,
+        }),
+        // It has the time of its first append, which nobody remembers.
         AppendResult::Duplicate { base_offset, log_start_offset, durability } => {
-            SlotState::Enqueued(Enqueued { base_offset, log_start_offset, durability, then: None })
+            SlotState::Enqueued(Enqueued { base_offset, append_time_ms: -1, log_start_offset, durability, then: None })
         }
         AppendResult::OldDuplicate { durability } => SlotState::Enqueued(Enqueued {
             base_offset: -1,
+            append_time_ms: -1,
             log_start_offset: -1,
             durability,
             then: Some(ResponseError::DuplicateSequenceNumber),
@@ -207,7 +259,7 @@ fn unpin(broker: &Broker, topics: &mut [Topic], body: RequestBody) -> Permit {
     let RequestBody { bytes: frame, permit } = body;
     let batches = || {
         topics.iter().flat_map(|topic| &topic.slots).filter_map(|slot| match &slot.state {
-            SlotState::Checked { batch, .. } => Some(batch.body.len()),
+            SlotState::Checked(Checked { batch, rewritten: None, .. }) => Some(batch.body.len()),
             _ => None,
         })
     };
@@ -218,7 +270,7 @@ fn unpin(broker: &Broker, topics: &mut [Topic], body: RequestBody) -> Permit {
     // Without memory for a copy, the buffer stays pinned: it is paid for.
     let Some(own) = broker.budget.try_take(bytes) else { return permit };
     for slot in topics.iter_mut().flat_map(|topic| &mut topic.slots) {
-        if let SlotState::Checked { batch, .. } = &mut slot.state {
+        if let SlotState::Checked(Checked { batch, rewritten: None, .. }) = &mut slot.state {
             batch.body = Bytes::copy_from_slice(&batch.body);
         }
     }
@@ -253,9 +305,12 @@ async fn answer_one(slot: Slot, version: i16, deadline: Instant) -> PartitionPro
             let message = message.filter(|_| version >= FIRST_VERSION_WITH_MESSAGES);
             failed(code).with_error_message(message.map(StrBytes::from_string))
         }
-        SlotState::Checked { .. } => failed(ResponseError::UnknownServerError),
+        SlotState::Checked(_) => failed(ResponseError::UnknownServerError),
         SlotState::Enqueued(enqueued) => match enqueued.outcome(deadline).await {
-            Ok(()) => response.with_base_offset(enqueued.base_offset).with_log_start_offset(enqueued.log_start_offset),
+            Ok(()) => response
+                .with_base_offset(enqueued.base_offset)
+                .with_log_append_time_ms(enqueued.append_time_ms)
+                .with_log_start_offset(enqueued.log_start_offset),
             Err(code) => failed(code),
         },
     }

@@ -27,6 +27,7 @@ pub struct TestBroker {
     pub broker: Arc<Broker>,
     pub rig: Rig,
     pub topic: Arc<Topic>,
+    store: Arc<MemoryStore>,
 }
 
 impl TestBroker {
@@ -36,7 +37,7 @@ impl TestBroker {
         let store = Arc::new(MemoryStore::new());
         let random = Random::from_seed(1);
         let config = BrokerConfig { message_max_bytes: 1 << 20, fetch_max_bytes: 1 << 20, ..BrokerConfig::default() };
-        let topics = Topics::load(store.clone(), random.clone(), config.message_max_bytes).await.unwrap();
+        let topics = Topics::load(store.clone(), random.clone(), &config).await.unwrap();
         rig.lead();
         let opened = |topic: &Arc<Topic>| rig.partitions.open_topic(topic.id, topic.partitions);
         let (Created::New(topic) | Created::Exists(topic)) =
@@ -60,14 +61,19 @@ impl TestBroker {
             topics,
             partitions: rig.partitions.clone(),
             coordinator,
-            producer_ids: ProducerIds::new(store),
+            producer_ids: ProducerIds::new(store.clone()),
             ownership: rig.ownership.clone(),
             budget,
             clock,
             random,
             metrics: Arc::new(Metrics::new()),
         });
-        Self { broker, rig, topic }
+        Self { broker, rig, topic, store }
+    }
+
+    /// What the next broker would find.
+    pub async fn stored_topics(&self) -> Topics {
+        Topics::load(self.store.clone(), self.broker.random.clone(), &self.broker.config).await.unwrap()
     }
 
     pub fn id(&self, partition: i32) -> TopicPartition {

@@ -118,3 +118,13 @@ fn help_names_every_setting_and_variable() {
 fn the_command_line_is_consistent() {
     command().debug_assert();
 }
+
+#[test]
+fn the_reference_is_asked_for_by_a_flag_alone() {
+    let wanted = |arguments: &[&str]| {
+        let arguments = std::iter::once("woodpecker").chain(arguments.iter().copied()).map(OsString::from).collect();
+        Invocation { arguments, environment: BTreeMap::new() }.wants_reference()
+    };
+    assert!(wanted(&["--config-reference"]));
+    assert!(!wanted(&[]) && !wanted(&["--config-reference", "--no-such-flag"]));
+}

@@ -9,6 +9,7 @@ use meta::records::{self, ClusterRecord, LogRecord, LogState};
 use meta::seams::{Incarnation, Random};
 use meta::settled::Settler;
 use meta::store::{MetaStore, Txn, TxnOutcome};
+use storage::entry::TopicPartition;
 use storage::file_log::{FileLogOptions, FileLogStore};
 use storage::files::FolderFiles;
 use storage::log::LogStore;
@@ -140,6 +141,14 @@ pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions)
                 Ok(())
             };
             taken.logs.read_indexes(*number, segment, 0, end, &mut each).await.map_err(StartError::from_storage)?;
+        }
+    }
+    for topic in topics.all() {
+        for (partition, offset) in &topic.log_starts {
+            let id = TopicPartition { topic: topic.id, partition: *partition };
+            if let Err(error) = partitions.restore_log_start(id, *offset) {
+                tracing::error!(topic = topic.name, partition = %id, %error, "a partition is damaged");
+            }
         }
     }
     let took_ms = began.elapsed().as_millis();

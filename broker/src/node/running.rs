@@ -41,7 +41,7 @@ impl Node {
     pub async fn start(mut parts: NodeParts) -> Result<Self, StartError> {
         let taken = take_over(&parts).await?;
         let config = Arc::new(parts.config.clone());
-        let topics = Topics::load(taken.meta.clone(), parts.random.clone(), config.message_max_bytes).await?;
+        let topics = Topics::load(taken.meta.clone(), parts.random.clone(), &config).await?;
 
         let budget = Budget::new(ReceiveMemory::main_bytes(config.memory_bytes, config.request_max_bytes));
         let tail = Arc::new(Tail::new(config.tail_bytes));

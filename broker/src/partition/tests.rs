@@ -420,3 +420,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_beginning_moves_up_only_and_what_is_below_cannot_be_read() {
+    let (partition, log) = (leading(), FakeLog::new(4));
+    appended(&partition, &log, &BatchSpec::records(4));
+    finish(&partition, log.cut());
+    appended(&partition, &log, &BatchSpec::records(4));
+    finish(&partition, log.cut());
+    for (asked, start) in [(0, 0), (2, 2), (6, 6), (3, 6), (8, 8)] {
+        assert_eq!(partition.raise_log_start(asked), start);
+        assert_eq!(partition.bounds(-1).unwrap().log_start_offset, start);
+        if start > 0 {
+            assert_eq!(partition.plan_fetch(start - 1, -1, 1).unwrap_err(), ResponseError::OffsetOutOfRange);
+        }
+        assert!(partition.plan_fetch(start, -1, 1).is_ok());
+    }
+    assert_eq!(appended(&partition, &log, &BatchSpec::records(1)).0, 8, "offsets go on");
+}
+
+// Catches the planted bug log-start-not-restored.
+#[test]
+fn the_beginning_is_restored_after_replay() {
+    let (partition, log) = (leading(), FakeLog::new(4));
+    appended(&partition, &log, &BatchSpec::records(4));
+    let fragment = log.cut();
+    let replayed = |start: i64| {
+        let partition = opening();
+        fragment.runs().iter().for_each(|run| partition.replay(run).unwrap());
+        let restored = partition.restore_log_start(start);
+        partition.become_leader(EPOCH + 1);
+        (partition, restored)
+    };
+    for start in [0, 3, 4] {
+        let (partition, restored) = replayed(start);
+        restored.unwrap();
+        let bounds = partition.bounds(-1).unwrap();
+        assert_eq!((bounds.log_start_offset, bounds.high_watermark), (start, 4));
+    }
+    let (lost, restored) = replayed(5);
+    assert!(restored.unwrap_err().to_string().contains(&lost.id().to_string()));
+    assert_eq!(lost.status(), Status::Damaged, "acknowledged records are missing");
+}

@@ -1,88 +1,81 @@
-//! What can be configured for one topic, under Kafka's names.
+//! What can be configured for one topic, under Kafka's names and with Kafka's defaults.
 //!
-//! Every name is either enforced, or checked and kept for the retention and compaction that are not there yet, or
-//! refused: nothing is accepted and silently ignored. The table below says which.
+//! `table::TABLE` lists all of Kafka's topic configurations, and for each what this broker makes of it: nothing is
+//! accepted and silently ignored.
+
+pub mod table;
 
 use std::collections::BTreeMap;
 
-/// A topic's configuration as the broker uses it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicConfig {
-    /// Largest record batch (`max.message.bytes`).
-    pub max_message_bytes: usize,
+use crate::config::values::Values;
+
+/// Values by name, as they were set.
+pub type Configs = BTreeMap<String, String>;
+
+/// One configuration.
+pub struct Row {
+    /// As topics have it.
+    pub name: &'static str,
+    /// As brokers have it: the default of all topics that say nothing.
+    pub broker: Option<&'static str>,
+    pub values: Values,
+    pub default: &'static str,
+    pub role: Role,
+    /// What it is, in a sentence.
+    pub help: &'static str,
 }
 
-/// Why a configuration is refused; the text names the key and what is allowed.
+/// What this broker makes of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The broker acts on it.
+    Enforced,
+    /// Whatever the value, it is kept: what the broker does anyway is no less.
+    Fulfilled,
+    /// Checked, stored and shown for retention and compaction, which do not exist yet: nothing is ever deleted.
+    Stored,
+    /// Only these values are true of this broker, the others are refused.
+    Only(&'static [&'static str]),
+}
+
+/// Why a configuration is refused; the text names it and says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-/// What a value must look like.
-#[derive(Clone, Copy)]
-enum Values {
-    /// Whole numbers from .. to (inclusive).
-    Number(i64, i64),
-    OneOf(&'static [&'static str]),
-    /// A comma-separated list of these.
-    ListOf(&'static [&'static str]),
-    /// Any decimal fraction between 0 and 1.
-    Ratio,
+pub fn find(name: &str) -> Option<&'static Row> {
+    table::TABLE.iter().find(|row| row.name == name)
 }
 
-/// Kafka's name, and what is allowed. Everything else is refused by name.
-const KNOWN: &[(&str, Values)] = &[
-    // Enforced.
-    ("max.message.bytes", Values::Number(0, i32::MAX as i64)),
-    ("compression.type", Values::OneOf(&["producer"])),
-    ("message.timestamp.type", Values::OneOf(&["CreateTime"])),
-    ("min.insync.replicas", Values::OneOf(&["1"])),
-    ("unclean.leader.election.enable", Values::OneOf(&["false"])),
-    // Kept for retention and compaction: until these exist, nothing is ever deleted.
-    ("cleanup.policy", Values::ListOf(&["delete", "compact"])),
-    ("retention.ms", Values::Number(-1, i64::MAX)),
-    ("retention.bytes", Values::Number(-1, i64::MAX)),
-    ("segment.bytes", Values::Number(14, i32::MAX as i64)),
-    ("segment.ms", Values::Number(1, i64::MAX)),
-    ("delete.retention.ms", Values::Number(0, i64::MAX)),
-    ("file.delete.delay.ms", Values::Number(0, i64::MAX)),
-    ("min.compaction.lag.ms", Values::Number(0, i64::MAX)),
-    ("max.compaction.lag.ms", Values::Number(1, i64::MAX)),
-    ("min.cleanable.dirty.ratio", Values::Ratio),
-];
+/// By the name that brokers have for it.
+pub fn find_by_broker_name(name: &str) -> Option<&'static Row> {
+    table::TABLE.iter().find(|row| row.broker == Some(name))
+}
 
-impl TopicConfig {
-    /// Checks all keys and values. `message_max_bytes` is the broker's default.
-    pub fn parse(configs: &BTreeMap<String, String>, message_max_bytes: usize) -> Result<Self, ConfigError> {
-        let mut config = Self { max_message_bytes: message_max_bytes };
-        for (key, value) in configs {
-            let (_, values) = KNOWN.iter().find(|(known, _)| known == key).ok_or_else(|| {
-                ConfigError(format!("{key} is not a topic configuration that this broker implements"))
-            })?;
-            values.check(key, value)?;
-            if key == "max.message.bytes" {
-                config.max_message_bytes = value.trim().parse().unwrap_or(message_max_bytes);
+impl Row {
+    /// Is this a value that can be set? `name` is the one it was set by.
+    pub fn check(&self, name: &str, value: &str) -> Result<(), ConfigError> {
+        self.values
+            .check(value)
+            .map_err(|why| ConfigError(format!("Invalid value {value} for configuration {name}: {why}")))?;
+        match self.role {
+            Role::Only(allowed) if !allowed.contains(&value.trim()) => {
+                let allowed = allowed.join(", ");
+                Err(ConfigError(format!(
+                    "Invalid value {value} for configuration {name}: this broker has only {allowed}"
+                )))
             }
+            _ => Ok(()),
         }
-        Ok(config)
     }
-}
 
-impl Values {
-    fn check(self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let refuse = |allowed: String| Err(ConfigError(format!("{key}={value} is refused: {allowed}")));
-        match self {
-            Values::Number(from, to) => match value.trim().parse::<i64>() {
-                Ok(number) if (from..=to).contains(&number) => Ok(()),
-                _ => refuse(format!("it must be a whole number from {from} to {to}")),
-            },
-            Values::OneOf(allowed) if allowed.contains(&value.trim()) => Ok(()),
-            Values::OneOf(allowed) => refuse(format!("this broker implements only {}", allowed.join(", "))),
-            Values::ListOf(allowed) if value.split(',').all(|item| allowed.contains(&item.trim())) => Ok(()),
-            Values::ListOf(allowed) => refuse(format!("it must be a list of {}", allowed.join(", "))),
-            Values::Ratio => match value.trim().parse::<f64>() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-                _ => refuse("it must be a number between 0 and 1".to_owned()),
-            },
-        }
+    /// What it is and what becomes of it, for people.
+    pub fn documentation(&self) -> String {
+        let role = match self.role {
+            Role::Enforced | Role::Fulfilled => String::new(),
+            Role::Stored => " Stored for retention and compaction, which do not exist yet.".to_owned(),
+            Role::Only(allowed) => format!(" Other values than {} are refused.", allowed.join(", ")),
+        };
+        format!("{}{role}", self.help)
     }
 }

@@ -74,11 +74,14 @@ pub enum Kind {
     /// Record batches, opaque here.
     NullableBytes,
     Struct(&'static Struct),
+    /// A byte that says whether the struct follows (1) or not (the decoder takes anything else for no).
+    NullableStruct(&'static Struct),
     Structs(&'static Struct),
     NullableStructs(&'static Struct),
     /// An array of values of so many bytes each.
     FixedArray(usize),
     Strings,
+    NullableStrings,
 }
 
 /// A field that all versions have.
@@ -281,6 +284,10 @@ impl Walk<'_> {
             Kind::String | Kind::NullableString => self.string(matches!(kind, Kind::NullableString)),
             Kind::Bytes | Kind::NullableBytes => self.opaque(matches!(kind, Kind::NullableBytes)),
             Kind::Struct(of) => self.structure(of),
+            Kind::NullableStruct(of) => match self.bytes.take(1).map_err(|problem| self.malformed(problem))? {
+                [1] => self.structure(of),
+                _ => Ok(()),
+            },
             Kind::Structs(of) | Kind::NullableStructs(of) => {
                 let nullable = matches!(kind, Kind::NullableStructs(_));
                 let least = least_bytes(of, self.version, self.flexible);
@@ -293,8 +300,9 @@ impl Walk<'_> {
                 let count = self.count(false, bytes, bytes)?;
                 self.bytes.take(count * bytes).map(drop).map_err(|problem| self.malformed(problem))
             }
-            Kind::Strings => {
-                for _ in 0..self.count(false, least_of(Kind::String, self.version, self.flexible), STRING_BYTES)? {
+            Kind::Strings | Kind::NullableStrings => {
+                let nullable = matches!(kind, Kind::NullableStrings);
+                for _ in 0..self.count(nullable, least_of(Kind::String, self.version, self.flexible), STRING_BYTES)? {
                     self.string(false)?;
                 }
                 Ok(())
@@ -394,10 +402,12 @@ fn least_of(kind: Kind, version: i16, flexible: bool) -> usize {
     match kind {
         Kind::Fixed(bytes) => bytes,
         Kind::Struct(of) => least_bytes(of, version, flexible),
+        Kind::NullableStruct(_) => 1,
         _ if flexible => 1,
         Kind::String | Kind::NullableString => 2,
         Kind::Bytes | Kind::NullableBytes => 4,
-        Kind::Structs(_) | Kind::NullableStructs(_) | Kind::FixedArray(_) | Kind::Strings => 4,
+        Kind::Structs(_) | Kind::NullableStructs(_) | Kind::FixedArray(_) => 4,
+        Kind::Strings | Kind::NullableStrings => 4,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Only what the decoder of `kafka-protocol` can decode is described: its version ranges are the ceilings.
 
+mod admin;
 mod groups;
 
 use std::mem::size_of;
@@ -10,6 +11,10 @@ use kafka_protocol::messages as m;
 
 use crate::wire::shape::{Kind, RequestShape, Struct, Tagged, field};
 
+pub use self::admin::{
+    ALTER_CONFIGS, CREATE_PARTITIONS, DELETE_RECORDS, DESCRIBE_CLUSTER, DESCRIBE_CONFIGS, DESCRIBE_TOPIC_PARTITIONS,
+    INCREMENTAL_ALTER_CONFIGS,
+};
 pub use self::groups::*;
 
 const INT8: Kind = Kind::Fixed(1);
@@ -298,7 +303,7 @@ static OFFSET_FOR_LEADER_EPOCH_PARTITION: Struct = Struct {
 };
 
 /// All shapes, in the order of their API keys.
-pub static ALL: [&RequestShape; 20] = [
+pub static ALL: [&RequestShape; 27] = [
     &PRODUCE,
     &FETCH,
     &LIST_OFFSETS,
@@ -315,10 +320,17 @@ pub static ALL: [&RequestShape; 20] = [
     &API_VERSIONS,
     &CREATE_TOPICS,
     &DELETE_TOPICS,
+    &DELETE_RECORDS,
     &INIT_PRODUCER_ID,
     &OFFSET_FOR_LEADER_EPOCH,
+    &DESCRIBE_CONFIGS,
+    &ALTER_CONFIGS,
+    &CREATE_PARTITIONS,
     &DELETE_GROUPS,
+    &INCREMENTAL_ALTER_CONFIGS,
     &OFFSET_DELETE,
+    &DESCRIBE_CLUSTER,
+    &DESCRIBE_TOPIC_PARTITIONS,
 ];
 
 /// The shape of an API's requests; `None` for an API that this broker does not know.

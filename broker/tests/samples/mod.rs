@@ -1,5 +1,6 @@
 //! Requests as clients send them, of every API in every version, encoded by the protocol crate.
 
+mod admin;
 mod groups;
 
 use broker::wire::shape::RequestShape;
@@ -37,8 +38,15 @@ pub fn versions(api_key: i16) -> VersionRange {
         18 => m::ApiVersionsRequest::VERSIONS,
         19 => m::CreateTopicsRequest::VERSIONS,
         20 => m::DeleteTopicsRequest::VERSIONS,
+        21 => m::DeleteRecordsRequest::VERSIONS,
         22 => m::InitProducerIdRequest::VERSIONS,
         23 => m::OffsetForLeaderEpochRequest::VERSIONS,
+        32 => m::DescribeConfigsRequest::VERSIONS,
+        33 => m::AlterConfigsRequest::VERSIONS,
+        37 => m::CreatePartitionsRequest::VERSIONS,
+        44 => m::IncrementalAlterConfigsRequest::VERSIONS,
+        60 => m::DescribeClusterRequest::VERSIONS,
+        75 => m::DescribeTopicPartitionsRequest::VERSIONS,
         42 => m::DeleteGroupsRequest::VERSIONS,
         47 => m::OffsetDeleteRequest::VERSIONS,
         _ => panic!("no samples of api key {api_key}"),
@@ -71,8 +79,15 @@ pub fn decode(api_key: i16, version: i16, body: &Bytes) -> Result<(), String> {
         18 => as_type::<m::ApiVersionsRequest>(version, body),
         19 => as_type::<m::CreateTopicsRequest>(version, body),
         20 => as_type::<m::DeleteTopicsRequest>(version, body),
+        21 => as_type::<m::DeleteRecordsRequest>(version, body),
         22 => as_type::<m::InitProducerIdRequest>(version, body),
         23 => as_type::<m::OffsetForLeaderEpochRequest>(version, body),
+        32 => as_type::<m::DescribeConfigsRequest>(version, body),
+        33 => as_type::<m::AlterConfigsRequest>(version, body),
+        37 => as_type::<m::CreatePartitionsRequest>(version, body),
+        44 => as_type::<m::IncrementalAlterConfigsRequest>(version, body),
+        60 => as_type::<m::DescribeClusterRequest>(version, body),
+        75 => as_type::<m::DescribeTopicPartitionsRequest>(version, body),
         42 => as_type::<m::DeleteGroupsRequest>(version, body),
         47 => as_type::<m::OffsetDeleteRequest>(version, body),
         _ => panic!("no samples of api key {api_key}"),
@@ -94,6 +109,7 @@ pub fn samples() -> Vec<Sample> {
     add(&mut out, &shapes::OFFSET_FOR_LEADER_EPOCH, |version| {
         vec![m::OffsetForLeaderEpochRequest::default(), leader_epoch(version)]
     });
+    admin::add_all(&mut out);
     groups::add_all(&mut out);
     out
 }

@@ -3,9 +3,13 @@
 use futures::FutureExt;
 use kafka_protocol::messages::TransactionalId;
 
+use meta::seams::{SystemClock, WallClock};
+
 use super::*;
 use crate::api::testing::{TestBroker, decode, finish, name};
+use crate::batch::BatchHeader;
 use crate::batch::testing::BatchSpec;
+use crate::topics::edits::Edits;
 
 const TAIL: usize = 64 << 20;
 
@@ -213,4 +217,75 @@ async fn a_transactional_id_alone_is_no_transaction() {
     let Reply::Later(answer) = begin(&test, 9, &request) else { panic!("an answer was expected") };
     let response: ProduceResponse = decode(&answer.await.unwrap(), 9);
     assert_eq!(outcomes(&response), [(ResponseError::InvalidRecord.code(), -1)]);
+}
+
+/// A broker whose topic sets this.
+async fn configured(name: &str, value: &str) -> TestBroker {
+    let test = TestBroker::new(TAIL, 1).await;
+    let edits = Edits::Replace(vec![(name.to_owned(), Some(value.to_owned()))]);
+    test.broker.topics.alter_topic(&test.topic, &edits, false).await.unwrap();
+    test
+}
+
+async fn produced(test: &TestBroker, spec: &BatchSpec) -> PartitionProduceResponse {
+    let reply = begin(test, 9, &request(test, 9, -1, vec![(0, batch(spec))]));
+    test.rig.flush();
+    let response: ProduceResponse = finish(reply, 9).await;
+    response.responses[0].partition_responses[0].clone()
+}
+
+#[tokio::test]
+async fn the_largest_batch_of_a_topic_can_be_changed_at_any_time() {
+    let test = configured("max.message.bytes", "100").await;
+    let spec = BatchSpec { value_bytes: 200, ..BatchSpec::default() };
+    assert_eq!(produced(&test, &spec).await.error_code, ResponseError::MessageTooLarge.code());
+    let edits = Edits::Replace(Vec::new());
+    test.broker.topics.alter_topic(&test.topic, &edits, false).await.unwrap();
+    assert_eq!(produced(&test, &spec).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn timestamps_out_of_range_are_refused() {
+    let now = SystemClock.now_ms();
+    let at = |timestamp: i64| BatchSpec { base_timestamp: timestamp, ..BatchSpec::records(1) };
+    let invalid = ResponseError::InvalidTimestamp.code();
+    let test = TestBroker::new(TAIL, 1).await;
+    assert_eq!(produced(&test, &at(now + 7_200_000)).await.error_code, invalid, "an hour is the default");
+    assert_eq!(produced(&test, &at(now + 1_800_000)).await.error_code, 0);
+    assert_eq!(produced(&test, &at(0)).await.error_code, 0);
+    let test = configured("message.timestamp.before.max.ms", "60000").await;
+    assert_eq!(produced(&test, &at(now - 120_000)).await.error_code, invalid);
+    assert_eq!(produced(&test, &at(now)).await.error_code, 0);
+    let test = configured("message.timestamp.after.max.ms", "60000000").await;
+    assert_eq!(produced(&test, &at(now + 7_200_000)).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn a_compacted_topic_needs_keys() {
+    let test = configured("cleanup.policy", "compact").await;
+    let refused = produced(&test, &BatchSpec::default()).await;
+    assert_eq!(refused.error_code, ResponseError::InvalidRecord.code());
+    assert!(refused.error_message.unwrap().contains("key"));
+}
+
+#[tokio::test]
+async fn the_time_of_the_append_is_stored_told_and_paid_for() {
+    let test = configured("message.timestamp.type", "LogAppendTime").await;
+    let before = SystemClock.now_ms();
+    // Far ahead of the clock: of no interest here.
+    let spec = BatchSpec { base_timestamp: i64::MAX / 2, ..BatchSpec::idempotent(7, 0, 0, 2) };
+    let reply = begin(&test, 9, &request(&test, 9, -1, vec![(0, batch(&spec))]));
+    let fragment = test.rig.cut();
+    let entry = fragment.fragment.entries[0].clone();
+    assert_eq!(test.broker.budget.used_bytes(), entry.body.len(), "the copy is paid for, the buffer is free");
+    fragment.durable(&*test.broker.partitions);
+    let response: ProduceResponse = finish(reply, 9).await;
+    let answer = &response.responses[0].partition_responses[0];
+    let time = answer.log_append_time_ms;
+    assert!(answer.error_code == 0 && (before..=SystemClock.now_ms()).contains(&time));
+    let header = BatchHeader::parse_parts(&entry.head, &entry.body).unwrap();
+    assert!(header.is_log_append_time() && header.max_timestamp == time && entry.meta.max_timestamp == time);
+    assert_eq!((header.crc, entry.body_crc), (crc32c::crc32c(&entry.body), crc32c::crc32c(&entry.body)));
+    let again = produced(&test, &spec).await;
+    assert_eq!((again.error_code, again.base_offset), (0, 0), "a retry is recognized");
 }

@@ -1,0 +1,58 @@
+//! A topic's configuration as the broker acts on it: what the topic sets, completed from the defaults, as numbers.
+
+use super::config::{ConfigError, Configs, find};
+use super::defaults::Defaults;
+use crate::config::values::items;
+
+/// A topic's configuration as the broker acts on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Largest record batch (`max.message.bytes`).
+    pub max_message_bytes: usize,
+    /// Records get the time of their append instead of their own (`message.timestamp.type`).
+    pub log_append_time: bool,
+    /// How far a record's own timestamp may lie behind the broker's clock.
+    pub timestamp_before_max_ms: i64,
+    /// How far a record's own timestamp may lie ahead of the broker's clock.
+    pub timestamp_after_max_ms: i64,
+    /// `cleanup.policy` has `compact`: every record needs a key.
+    pub compacted: bool,
+    /// `cleanup.policy` has `delete`: records may be deleted by their offset.
+    pub deletable: bool,
+}
+
+impl TopicConfig {
+    /// Checks what a topic sets, and completes it from the defaults.
+    pub fn resolve(own: &Configs, defaults: &Defaults) -> Result<Self, ConfigError> {
+        for (name, value) in own {
+            let row = find(name).ok_or_else(|| ConfigError(format!("Unknown topic config name: {name}")))?;
+            row.check(name, value)?;
+        }
+        let text = |name: &str| match (own.get(name), find(name)) {
+            (Some(value), _) => value.trim().to_owned(),
+            (None, Some(row)) => defaults.value(row).trim().to_owned(),
+            (None, None) => String::new(),
+        };
+        // All that can be in a layer has passed its row's check.
+        let number = |name: &str| text(name).parse::<i64>().unwrap_or(i64::MAX);
+        if number("min.compaction.lag.ms") > number("max.compaction.lag.ms") {
+            return Err(ConfigError(format!(
+                "conflict: min.compaction.lag.ms ({}) is more than max.compaction.lag.ms ({})",
+                number("min.compaction.lag.ms"),
+                number("max.compaction.lag.ms")
+            )));
+        }
+        let policy = text("cleanup.policy");
+        Ok(Self {
+            max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
+            log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            compacted: items(&policy).any(|item| item == "compact"),
+            deletable: items(&policy).any(|item| item == "delete"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

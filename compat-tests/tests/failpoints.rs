@@ -12,7 +12,7 @@ use compat_tests::process::{Broker, Launch};
 use compat_tests::s3::Backend;
 use compat_tests::wait::{Dice, alone, scale};
 use compat_tests::workload::{Load, Workload};
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use tokio::time::Instant;
 
 /// Points that healthy storage and a short test do not lead to: the simulation and the unit tests do.
@@ -56,6 +56,7 @@ async fn create_topics(kafka: &str, first: u32) {
         let name = format!("extra-{number}");
         // It may die of it: that is what this is for.
         let _ = admin.create_topics([&NewTopic::new(&name, 1, TopicReplication::Fixed(1))], &options).await;
+        let _ = admin.create_partitions([&NewPartitions::new(&name, 2)], &options).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

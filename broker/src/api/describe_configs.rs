@@ -14,6 +14,7 @@ use crate::api::resources::{Resource, find};
 use crate::broker::Broker;
 use crate::request::RequestContext;
 use crate::topics::Defaults;
+use crate::topics::defaults::Layer;
 use crate::topics::describe::{self, Described};
 use crate::topics::edits::Refusal;
 
@@ -100,16 +101,16 @@ impl Describing<'_> {
         if self.types {
             entry.config_type = described.kind as i8;
         }
-        entry.documentation = self.documentation.then(|| StrBytes::from_string(described.documentation));
         if self.synonyms {
-            let synonym = |layer: crate::topics::defaults::Layer| {
+            let synonym = |layer: &Layer| {
                 DescribeConfigsSynonym::default()
-                    .with_name(StrBytes::from_string(layer.name))
-                    .with_value(Some(StrBytes::from_string(layer.value)))
+                    .with_name(StrBytes::from_string(layer.name.clone()))
+                    .with_value(Some(StrBytes::from_string(layer.value.clone())))
                     .with_source(layer.source as i8)
             };
-            entry.synonyms = described.layers.into_iter().map(synonym).collect();
+            entry.synonyms = described.synonyms().map(synonym).collect();
         }
+        entry.documentation = self.documentation.then(|| StrBytes::from_string(described.documentation));
         entry
     }
 }

@@ -7,6 +7,9 @@ use crate::config::BrokerConfig;
 use crate::config::kafka;
 use crate::config::values::Type;
 
+/// Kafka's brokers have the defaults of these in other units or nowhere, so that they are no synonyms.
+const WITHOUT_BROKER_DEFAULT: &[&str] = &["flush.ms", "retention.ms", "segment.jitter.ms", "segment.ms"];
+
 /// One configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
@@ -17,9 +20,16 @@ pub struct Described {
     pub documentation: String,
     /// The first counts; there is at least one.
     pub layers: Vec<Layer>,
+    /// What is built in is one of the layers that clients are told of.
+    pub tells_default: bool,
 }
 
 impl Described {
+    /// The layers that clients are told of.
+    pub fn synonyms(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| self.tells_default || layer.source != Source::Default)
+    }
+
     pub fn value(&self) -> &str {
         self.layers.first().map_or("", |layer| &layer.value)
     }
@@ -42,6 +52,7 @@ pub fn topic(own: &Configs, defaults: &Defaults) -> Vec<Described> {
             read_only: false,
             documentation: row.documentation(),
             layers,
+            tells_default: row.broker.is_some() && !WITHOUT_BROKER_DEFAULT.contains(&row.name),
         }
     });
     described.collect()
@@ -61,7 +72,8 @@ pub fn broker(defaults: &Defaults, config: &BrokerConfig) -> Vec<Described> {
             Some(default) => vec![layer(shown.value, Source::StaticBroker), layer(default, Source::Default)],
         };
         let documentation = shown.help.to_owned();
-        all.push(Described { name: shown.name, kind: shown.kind, read_only: true, documentation, layers });
+        let kind = shown.kind;
+        all.push(Described { name: shown.name, kind, read_only: true, documentation, layers, tells_default: true });
     }
     all.sort_by_key(|described| described.name);
     all
@@ -85,7 +97,8 @@ fn changeable(layers: impl Fn(&super::config::Row) -> Vec<Layer>) -> Vec<Describ
         let layers = layers(row);
         let documentation = format!("The default of {} for topics. {}", row.name, row.documentation());
         let kind = row.values.kind();
-        (!layers.is_empty()).then_some(Described { name, kind, read_only: false, documentation, layers })
+        let described = Described { name, kind, read_only: false, documentation, layers, tells_default: true };
+        (!described.layers.is_empty()).then_some(described)
     });
     described.collect()
 }

@@ -39,6 +39,11 @@ pub async fn handle(
 
 async fn one(broker: &Broker, asked: &CreatePartitionsTopic, check_only: bool) -> Result<(), Refusal> {
     let topic = broker.topics.by_name(&asked.name).ok_or_else(|| ChangeError::NoSuchTopic.refusal())?;
+    if topic.is_internal() {
+        // Which partition a group belongs to depends on how many there are.
+        let text = format!("the number of partitions of {} cannot be changed", topic.name);
+        return Err((ResponseError::InvalidRequest, text));
+    }
     check_increase(&topic.name, topic.partitions, asked.count)?;
     check_assignments(broker, &topic, asked)?;
     if check_only {

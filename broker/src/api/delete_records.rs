@@ -52,6 +52,9 @@ async fn one_topic(
 ) -> Vec<Result<i64, ResponseError>> {
     let all = |error: ResponseError| vec![Err(error); asked.len()];
     let Some(topic) = broker.topics.by_name(name) else { return all(ResponseError::UnknownTopicOrPartition) };
+    if topic.is_internal() {
+        return all(ResponseError::InvalidTopicException);
+    }
     if !topic.config.deletable {
         return all(ResponseError::PolicyViolation);
     }

@@ -83,6 +83,7 @@ fn describe(broker: &Broker, topic: &Topic, from: i32, until: i32) -> DescribeTo
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(topic.id)
+        .with_is_internal(topic.is_internal())
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }

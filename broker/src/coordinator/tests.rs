@@ -49,7 +49,8 @@ impl TestCoordinator {
     async fn with(groups: GroupConfig) -> Self {
         // Without a tail everything is loaded from the store.
         let rig = Rig::new(0);
-        let topics = Topics::load(Arc::new(MemoryStore::new()), Random::from_seed(1), 1 << 20).await.unwrap();
+        let topics =
+            Topics::load(Arc::new(MemoryStore::new()), Random::from_seed(1), &BrokerConfig::default()).await.unwrap();
         rig.lead();
         let coordinator = Coordinator::new(parts(&rig, &topics, groups));
         rig.partitions.add_listener(coordinator.listener());

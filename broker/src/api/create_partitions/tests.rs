@@ -8,6 +8,7 @@ use super::*;
 use crate::api::testing::{TestBroker, name};
 use crate::api::typed;
 use crate::partition::Status;
+use crate::topics::{Configs, OFFSETS_TOPIC};
 
 fn to(topic: &str, count: i32) -> CreatePartitionsTopic {
     CreatePartitionsTopic::default().with_name(name(topic)).with_count(count).with_assignments(None)
@@ -59,4 +60,12 @@ async fn what_is_no_increase_or_not_for_this_broker_is_refused() {
     assert_eq!(twice, [ResponseError::InvalidRequest.code(); 2]);
     assert_eq!(test.broker.topics.by_name("t").unwrap().partitions, 2);
     assert_eq!(ask(&test, 3, vec![to("t", 4).with_assignments(assigned(&[&[0], &[0]]))], false).await, [0]);
+}
+
+#[tokio::test]
+async fn the_offsets_topic_keeps_its_partitions() {
+    let test = TestBroker::new(1 << 20, 1).await;
+    test.broker.topics.create(OFFSETS_TOPIC, 5, Configs::new(), |_| ()).await.unwrap();
+    assert_eq!(ask(&test, 3, vec![to(OFFSETS_TOPIC, 6)], false).await, [ResponseError::InvalidRequest.code()]);
+    assert_eq!(test.broker.topics.by_name(OFFSETS_TOPIC).unwrap().partitions, 5);
 }

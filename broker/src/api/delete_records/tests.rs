@@ -7,6 +7,7 @@ use crate::api::testing::{TestBroker, name};
 use crate::api::typed;
 use crate::batch::testing::BatchSpec;
 use crate::topics::edits::{Edit, Edits, Operation};
+use crate::topics::{Configs, OFFSETS_TOPIC};
 
 /// What becomes of partitions of "t": error code and low watermark.
 async fn ask(test: &TestBroker, version: i16, topic: &str, asked: &[(i32, i64)]) -> Vec<(i16, i64)> {
@@ -71,4 +72,11 @@ async fn a_topic_that_is_only_compacted_keeps_its_records() {
     assert_eq!(ask(&test, 2, "t", &[(0, 1)]).await, [(ResponseError::PolicyViolation.code(), -1)]);
     test.broker.topics.alter_topic(&test.topic, &policy("compact,delete"), false).await.unwrap();
     assert_eq!(ask(&test, 2, "t", &[(0, 1)]).await, [(0, 1)]);
+}
+
+#[tokio::test]
+async fn what_groups_have_committed_cannot_be_deleted() {
+    let test = TestBroker::new(1 << 20, 1).await;
+    test.broker.topics.create(OFFSETS_TOPIC, 5, Configs::new(), |_| ()).await.unwrap();
+    assert_eq!(ask(&test, 2, OFFSETS_TOPIC, &[(0, 0)]).await, [(ResponseError::InvalidTopicException.code(), -1)]);
 }

@@ -63,5 +63,5 @@ test-milvus: deps build ## what Milvus asks of its message queue, with its clien
 test-same-answers: deps build ## the same calls of tools on Woodpecker and on Apache Kafka, their answers compared
 	python3 -B $(SUITES)/same_answers.py
 
-bench: ## throughput and latency beside a real Apache Kafka
-	compat-tests/bench/run
+bench: ## beside a real Apache Kafka; BENCH='--quick --only groups' are arguments, --help lists them
+	compat-tests/bench/run $(BENCH)

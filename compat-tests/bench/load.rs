@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
+    ops::Range,
     sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant},
@@ -71,17 +72,17 @@ impl Outcome {
     }
 }
 
-/// A Produce request that carries one batch for every partition, acks=all.
-fn produce_request(topic: &str, partitions: usize, batch: &Batch) -> Vec<u8> {
+/// A Produce request that carries one batch for each of these partitions, acks=all.
+pub fn produce_request(topic: &str, partitions: Range<usize>, batch: &Batch) -> Vec<u8> {
     let mut request = Encoder::request(PRODUCE, PRODUCE_VERSION);
-    request.i16(-1).i16(-1).i32(30_000).count(1).string(topic).count(partitions);
-    for partition in 0..partitions {
+    request.i16(-1).i16(-1).i32(30_000).count(1).string(topic).count(partitions.len());
+    for partition in partitions {
         request.i32(partition as i32).bytes(&batch.bytes);
     }
     request.frame()
 }
 
-fn check_produced(mut answer: Decoder<'_>) -> io::Result<()> {
+pub fn check_produced(mut answer: Decoder<'_>) -> io::Result<()> {
     for _ in 0..answer.i32()? {
         let topic = answer.string()?;
         for _ in 0..answer.i32()? {
@@ -103,7 +104,7 @@ pub fn produce(address: SocketAddr, load: &Load) -> io::Result<Outcome> {
     let request_records = batch.records * load.partitions;
     let request_bytes = (request_records * load.record_bytes) as u64;
     let requests = (load.total_bytes / request_bytes / load.connections as u64).max(1) as usize;
-    let frame = produce_request(&load.topic, load.partitions, &batch);
+    let frame = produce_request(&load.topic, 0..load.partitions, &batch);
     let window = load.window;
     on_connections(address, load.connections, move |_, mut connection| {
         let mut frame = frame.clone();
@@ -133,7 +134,7 @@ pub fn single_records(
     count: usize,
     gap: Duration,
 ) -> io::Result<Outcome> {
-    let frame = produce_request(topic, 1, &Batch::of(1, record_bytes, epoch_ms()));
+    let frame = produce_request(topic, 0..1, &Batch::of(1, record_bytes, epoch_ms()));
     on_connections(address, 1, move |_, mut connection| {
         let mut frame = frame.clone();
         let mut latencies = Vec::with_capacity(count);

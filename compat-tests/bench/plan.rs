@@ -1,20 +1,25 @@
-//! The order of a run. Both brokers are up the whole time on the same disk, warmed up, and take turns, the one that
-//! goes first changing from round to round; the disk is quiet before anything is measured.
+//! The order of a run. Both brokers are up the whole time on the same disk, Kafka warmed up, and take turns, the one
+//! that goes first changing from round to round; the disk is quiet before anything is measured.
+//!
+//! What takes a fixed time comes first, then produce and fetch, round by round, as many rounds as there is time for.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     clock::{now, pause},
-    folder, java,
+    crowd, folder,
     load::{self, Load, Outcome},
     report::{Case, FolderSample, Kind, Report, Sample},
     servers::{Server, Who, own_cpu_s},
     wire::Connection,
 };
+
+mod crowds;
+mod throughput;
 
 const CONNECTIONS: usize = 4;
 /// As many as Java's producer.
@@ -27,8 +32,24 @@ const LATENCY_GAP: Duration = Duration::from_millis(4);
 /// Lets threads go idle that still tidy up after the previous measurement.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// A part of the run that can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Section {
+    /// Producers as fast as they can: our own, and Kafka's ProducerPerformance.
+    Produce,
+    /// Readers from start to end: our own, and Kafka's ConsumerPerformance.
+    Fetch,
+    /// One record at a time.
+    Latency,
+    /// Rebalances: one large group, and many small ones.
+    Groups,
+    /// Thousands of connections, idle and with little to say.
+    Connections,
+}
+
 #[derive(Debug, Clone)]
 pub struct Plan {
+    pub sections: Vec<Section>,
     pub kafka_script: PathBuf,
     pub with_kafka: bool,
     pub woodpecker: Option<PathBuf>,
@@ -39,12 +60,37 @@ pub struct Plan {
     pub batches: Vec<usize>,
     pub rounds: usize,
     pub java_rounds: usize,
-    /// Record values per measurement.
+    /// Record values per measurement; Kafka's consumer reads what our own producer wrote.
     pub bytes: u64,
     pub java_bytes: u64,
     /// Kafka's compiler needs this much before its figures stand still.
     pub kafka_warm_up_bytes: u64,
     pub latency_records: usize,
+    pub latency_rounds: usize,
+    pub groups: GroupPlan,
+    pub connections: ConnectionPlan,
+    /// No round is begun, but the first one of each client, that would hardly be finished by then.
+    pub limit: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct GroupPlan {
+    pub rounds: usize,
+    /// Of the large group.
+    pub members: usize,
+    /// Of one member each.
+    pub groups: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct ConnectionPlan {
+    pub rounds: usize,
+    pub idle: usize,
+    /// Beside the idle ones.
+    pub active: usize,
+    pub records_per_s: usize,
+    /// Of each measurement: idle, then active.
+    pub window: Duration,
 }
 
 #[derive(Debug)]
@@ -52,15 +98,21 @@ pub struct Run {
     plan: Plan,
     report: Report,
     topics: usize,
+    deadline: Instant,
 }
 
 impl Run {
     pub fn new(plan: Plan) -> Self {
-        Self { plan, report: Report::default(), topics: 0 }
+        let deadline = now() + plan.limit;
+        Self { plan, report: Report { machine: machine(), ..Report::default() }, topics: 0, deadline }
     }
 
     pub fn measure(mut self) -> io::Result<Report> {
         let plan = self.plan.clone();
+        let wants = |section| plan.sections.contains(&section);
+        // Kafka inherits the limit, so it is raised before anything is started.
+        let many = if wants(Section::Connections) { plan.connections.idle + plan.connections.active } else { 0 };
+        crowd::raise_file_limit(many.max(plan.groups.groups))?;
         fs::create_dir_all(&plan.folder)?;
         let start = || Server::kafka(&plan.kafka_script, plan.folder.join("kafka"), KAFKA_PORT);
         let kafka = plan.with_kafka.then(start).transpose()?;
@@ -69,25 +121,34 @@ impl Run {
                 self.warm_up(kafka, *batch, plan.kafka_warm_up_bytes / plan.batches.len() as u64)?;
             }
         }
-        for &(partitions, record_bytes) in &plan.cells {
-            // A fresh folder for every cell: the space of the one before is given back.
-            let woodpecker = self.start_woodpecker()?;
-            let sink = Server::sink(plan.folder.join("sink"), SINK_PORT, partitions)?;
-            let servers: Vec<&Server> = kafka.iter().chain(&woodpecker).chain([&sink]).collect();
-            self.cell(&servers, partitions, record_bytes)?;
+        let kafka = kafka.as_ref();
+        // A fresh folder for each section: what it holds in memory is of that section.
+        if wants(Section::Groups) {
+            let woodpecker = self.start_woodpecker(0)?;
+            self.groups(&pair(kafka, woodpecker.as_ref()))?;
+        }
+        if wants(Section::Connections) {
+            let woodpecker = self.start_woodpecker(0)?;
+            self.connections(&pair(kafka, woodpecker.as_ref()))?;
+        }
+        if wants(Section::Latency) {
+            let woodpecker = self.start_woodpecker(64 << 20)?;
+            let servers = pair(kafka, woodpecker.as_ref());
+            self.latency(&servers)?;
             self.note_memory(&servers)?;
         }
-        let woodpecker = self.start_woodpecker()?;
-        let servers: Vec<&Server> = kafka.iter().chain(&woodpecker).collect();
-        self.latency(&servers)?;
-        self.note_memory(&servers)?;
+        if wants(Section::Produce) || wants(Section::Fetch) {
+            self.throughput(kafka)?;
+        }
         Ok(self.report)
     }
 
-    fn start_woodpecker(&mut self) -> io::Result<Option<Server>> {
+    fn start_woodpecker(&mut self, warm_up_bytes: u64) -> io::Result<Option<Server>> {
         let Some(binary) = self.plan.woodpecker.clone() else { return Ok(None) };
         let server = Server::woodpecker(&binary, self.plan.folder.join("woodpecker"), WOODPECKER_PORT)?;
-        self.warm_up(&server, 64 << 10, 64 << 20)?;
+        if warm_up_bytes > 0 {
+            self.warm_up(&server, 64 << 10, warm_up_bytes)?;
+        }
         Ok(Some(server))
     }
 
@@ -100,62 +161,15 @@ impl Run {
         Connection::open(server.address)?.delete_topic(&load.topic)
     }
 
-    fn load(&mut self, case: Case, total_bytes: u64) -> Load {
+    fn topic(&mut self) -> String {
         self.topics += 1;
-        let topic = format!("bench-{}", self.topics);
+        format!("bench-{}", self.topics)
+    }
+
+    fn load(&mut self, case: Case, total_bytes: u64) -> Load {
+        let topic = self.topic();
         let Case { partitions, record_bytes, batch_bytes, .. } = case;
         Load { topic, partitions, record_bytes, batch_bytes, connections: CONNECTIONS, window: WINDOW, total_bytes }
-    }
-
-    fn cell(&mut self, servers: &[&Server], partitions: usize, record_bytes: usize) -> io::Result<()> {
-        for round in 0..self.plan.rounds.max(self.plan.java_rounds) {
-            for batch_bytes in self.plan.batches.clone() {
-                let case = Case { kind: Kind::Produce, partitions, record_bytes, batch_bytes };
-                for server in turns(servers, round) {
-                    if round < self.plan.rounds {
-                        self.own_client(server, case, round)?;
-                    }
-                    if round < self.plan.java_rounds {
-                        self.java_client(server, Case { kind: Kind::Java, ..case }, round)?;
-                    }
-                }
-            }
-            self.folder_limits(round)?;
-        }
-        Ok(())
-    }
-
-    fn own_client(&mut self, server: &Server, case: Case, round: usize) -> io::Result<()> {
-        let load = self.load(case, self.plan.bytes);
-        Connection::open(server.address)?.create_topic(&load.topic, load.partitions)?;
-        self.sample(server, case, round, || load::produce(server.address, &load))?;
-        if server.who != Who::Sink {
-            let case = Case { kind: Kind::Fetch, ..case };
-            self.sample(server, case, round, || load::drain(server.address, &load))?;
-        }
-        Connection::open(server.address)?.delete_topic(&load.topic)
-    }
-
-    fn java_client(&mut self, server: &Server, case: Case, round: usize) -> io::Result<()> {
-        let script = self.plan.kafka_script.clone();
-        let load = self.load(case, self.plan.java_bytes);
-        Connection::open(server.address)?.create_topic(&load.topic, load.partitions)?;
-        let records = load.total_bytes / load.record_bytes as u64;
-        let mut printed = None;
-        self.sample(server, case, round, || {
-            let since = now();
-            let java =
-                java::produce(&script, server.address, &load.topic, load.record_bytes, load.batch_bytes, records)?;
-            printed = Some(java);
-            Ok(Outcome { bytes: load.total_bytes, records, elapsed: now() - since, ..Outcome::default() })
-        })?;
-        // The CPU time is of all records; rate and latency are what the tool prints of its steady state.
-        if let (Some(java), Some(sample)) = (printed, self.report.samples.last_mut()) {
-            sample.mb_per_s = java.mb_per_s;
-            (sample.p50_ms, sample.p99_ms) = (java.p50_ms, java.p99_ms);
-            progress(format_args!("        the tool says {:.0} MB/s, p50 {} ms", java.mb_per_s, java.p50_ms));
-        }
-        Connection::open(server.address)?.delete_topic(&load.topic)
     }
 
     fn sample(
@@ -196,15 +210,6 @@ impl Run {
         Ok(())
     }
 
-    fn folder_limits(&mut self, round: usize) -> io::Result<()> {
-        for chunk_bytes in [1 << 20, 8 << 20] {
-            quiet_disk();
-            let outcome = folder::sequential(&self.plan.folder, chunk_bytes, self.plan.bytes)?;
-            self.push_folder(round, chunk_bytes, &outcome);
-        }
-        Ok(())
-    }
-
     fn push_folder(&mut self, round: usize, chunk_bytes: usize, outcome: &Outcome) {
         let (mb_per_s, p50_ms, p99_ms) = (outcome.mb_per_s(), outcome.latency_ms(50), outcome.latency_ms(99));
         progress(format_args!("folder, {chunk_bytes} B at a time: {mb_per_s:.0} MB/s, p50 {p50_ms:.2} ms"));
@@ -219,7 +224,7 @@ impl Run {
             Connection::open(server.address)?.create_topic(&load.topic, 1)?;
         }
         let count = self.plan.latency_records;
-        for round in 0..self.plan.rounds {
+        for round in 0..self.plan.latency_rounds {
             quiet_disk();
             let small = folder::small_appends(&self.plan.folder, count, LATENCY_GAP)?;
             self.push_folder(round, 4 << 10, &small);
@@ -242,6 +247,10 @@ impl Run {
     }
 }
 
+fn pair<'a>(kafka: Option<&'a Server>, woodpecker: Option<&'a Server>) -> Vec<&'a Server> {
+    kafka.into_iter().chain(woodpecker).collect()
+}
+
 /// A B, then B A, and so on.
 fn turns<'a>(servers: &[&'a Server], round: usize) -> Vec<&'a Server> {
     let mut turns = servers.to_vec();
@@ -259,6 +268,13 @@ fn quiet_disk() {
 
 fn progress(line: std::fmt::Arguments<'_>) {
     eprintln!("{line}");
+}
+
+/// A figure is worth little without it.
+fn machine() -> String {
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("{cpus} CPUs, load average {} before the run.", load.split(' ').next().unwrap_or_default())
 }
 
 /// Removes the folder when the run ends, however it ends.

@@ -7,12 +7,17 @@ use serde_json::{Value, json};
 
 use crate::servers::Who;
 
+mod figures;
+
+pub use figures::{Figure, Figures, Table};
+
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Produce,
     Java,
     Fetch,
+    JavaFetch,
     Latency,
 }
 
@@ -22,6 +27,7 @@ impl Kind {
             Self::Produce => "produce",
             Self::Java => "produce-java",
             Self::Fetch => "fetch",
+            Self::JavaFetch => "fetch-java",
             Self::Latency => "latency",
         }
     }
@@ -34,6 +40,14 @@ pub struct Case {
     pub partitions: usize,
     pub record_bytes: usize,
     pub batch_bytes: usize,
+}
+
+impl Case {
+    fn title(self) -> String {
+        let partitions = if self.partitions == 1 { "partition" } else { "partitions" };
+        let (record, batch) = (size(self.record_bytes), size(self.batch_bytes));
+        format!("{} {partitions}, {record} records, {batch} batches", self.partitions)
+    }
 }
 
 /// One run of one case against one server. GB and MB are of record values, in powers of ten.
@@ -64,6 +78,9 @@ pub struct FolderSample {
 pub struct Report {
     pub samples: Vec<Sample>,
     pub folder: Vec<FolderSample>,
+    pub figures: Figures,
+    /// What the machine was like when the run began.
+    pub machine: String,
     /// Largest resident set, by server.
     pub peak_memory_bytes: BTreeMap<Who, u64>,
 }
@@ -105,71 +122,66 @@ impl Report {
     /// Markdown, so that it can go into a README as it is.
     pub fn tables(&self) -> String {
         let mut text = String::new();
-        self.throughput(
-            &mut text,
-            Kind::Produce,
-            "Produce, acks=all, our own client (4 connections, 5 requests in flight on each)",
-        );
-        self.throughput(&mut text, Kind::Java, "Produce, acks=all, Kafka's ProducerPerformance");
-        self.throughput(&mut text, Kind::Fetch, "Fetch from start to end, our own client");
+        push(&mut text, format_args!("{}", self.machine));
+        self.throughput(&mut text, Kind::Produce, "produce, our own client");
+        self.throughput(&mut text, Kind::Java, "produce, Kafka's ProducerPerformance");
+        self.throughput(&mut text, Kind::Fetch, "fetch from start to end, our own client");
+        self.throughput(&mut text, Kind::JavaFetch, "fetch from start to end, Kafka's ConsumerPerformance");
         self.latency(&mut text);
+        self.figures.tables(&mut text);
         self.limits(&mut text);
         text
     }
 
+    /// Latencies under full load tell how much was in flight; they are only in the JSON.
     fn throughput(&self, text: &mut String, kind: Kind, title: &str) {
         let cases = self.cases(kind);
         if cases.is_empty() {
             return;
         }
-        push(text, format_args!("\n### {title}\n"));
-        push(
-            text,
-            format_args!(
-                "| partitions | record | batch | Kafka MB/s | Woodpecker MB/s | null sink MB/s | Kafka CPU-s/GB | Woodpecker CPU-s/GB | null sink CPU-s/GB | bytes per broker CPU-second, times Kafka's | Kafka p50 / p99 ms | Woodpecker p50 / p99 ms |"
-            ),
-        );
-        push(text, format_args!("|{}", "--:|".repeat(12)));
+        let with_sink = cases.iter().any(|case| self.of(*case, Who::Sink).next().is_some());
+        let shown: &[Who] =
+            if with_sink { &[Who::Kafka, Who::Woodpecker, Who::Sink] } else { &[Who::Kafka, Who::Woodpecker] };
+        let columns = |unit: &str| shown.iter().map(|who| format!("{} {unit} | ", who.title())).collect::<String>();
+        let (rates, cpus) = (columns("MB/s"), columns("CPU-s/GB"));
+        push(text, format_args!("\n| {title} | {rates}{cpus}times Kafka's |"));
+        push(text, format_args!("|---|{}", "--:|".repeat(2 * shown.len() + 1)));
         for case in cases {
-            let rate = |who| number(self.median_of(case, who, |s| s.mb_per_s), 0);
-            let cpu = |who| number(self.median_of(case, who, |s| s.cpu_s_per_gb), 2);
-            let latency = |who| {
-                let (p50, p99) = (self.median_of(case, who, |s| s.p50_ms), self.median_of(case, who, |s| s.p99_ms));
-                format!("{} / {}", number(p50, 1), number(p99, 1))
-            };
-            let cells = [
-                case.partitions.to_string(),
-                size(case.record_bytes),
-                size(case.batch_bytes),
-                rate(Who::Kafka),
-                rate(Who::Woodpecker),
-                rate(Who::Sink),
-                cpu(Who::Kafka),
-                cpu(Who::Woodpecker),
-                cpu(Who::Sink),
-                number(self.ratio(case, |s| 1.0 / s.cpu_s_per_gb), 1),
-                latency(Who::Kafka),
-                latency(Who::Woodpecker),
-            ];
-            push(text, format_args!("| {} |", cells.join(" | ")));
+            let rates = shown.iter().map(|who| number(self.median_of(case, *who, |s| s.mb_per_s), 0));
+            let cpus = shown.iter().map(|who| number(self.median_of(case, *who, |s| s.cpu_s_per_gb), 2));
+            let ratio = number(self.ratio(case, |s| 1.0 / s.cpu_s_per_gb), 1);
+            let cells: Vec<String> = rates.chain(cpus).chain([ratio]).collect();
+            push(text, format_args!("| {} | {} |", case.title(), cells.join(" | ")));
         }
+        push(text, format_args!("\n{}", self.rounds(kind)));
+    }
+
+    /// How many rounds the medians of a table are of: the last ones may have been left out of a run for want of time.
+    fn rounds(&self, kind: Kind) -> String {
+        let rounds = self.cases(kind).into_iter().map(|case| {
+            [Who::Kafka, Who::Woodpecker].map(|who| self.of(case, who).count()).into_iter().max().unwrap_or(0)
+        });
+        let (fewest, most) = rounds.fold((usize::MAX, 0), |(low, high), n| (low.min(n), high.max(n)));
+        medians(fewest, most)
     }
 
     fn latency(&self, text: &mut String) {
         for case in self.cases(Kind::Latency) {
             let record = size(case.record_bytes);
-            push(text, format_args!("\n### Latency at low load: one record of {record} at a time, acks=all\n"));
-            push(text, format_args!("| | p50 ms | p99 ms |\n|---|--:|--:|"));
+            push(text, format_args!("\n| one record of {record} at a time | p50 ms | p99 ms |\n|---|--:|--:|"));
             for who in [Who::Kafka, Who::Woodpecker] {
                 let (p50, p99) = (self.median_of(case, who, |s| s.p50_ms), self.median_of(case, who, |s| s.p99_ms));
-                push(text, format_args!("| {} | {} | {} |", who.name(), number(p50, 2), number(p99, 2)));
+                push(text, format_args!("| {} | {} | {} |", who.title(), number(p50, 2), number(p99, 2)));
             }
+            push(text, format_args!("\n{}", self.rounds(Kind::Latency)));
         }
     }
 
     fn limits(&self, text: &mut String) {
-        push(text, format_args!("\n### The folder itself: append, fdatasync, repeat\n"));
-        push(text, format_args!("| bytes at a time | MB/s | p50 ms | p99 ms |\n|--:|--:|--:|--:|"));
+        if !self.folder.is_empty() {
+            push(text, format_args!("\n| the folder itself: append, fdatasync, repeat | MB/s | p50 ms | p99 ms |"));
+            push(text, format_args!("|---|--:|--:|--:|"));
+        }
         let mut chunks: Vec<usize> = self.folder.iter().map(|sample| sample.chunk_bytes).collect();
         chunks.sort_unstable();
         chunks.dedup();
@@ -180,11 +192,17 @@ impl Report {
             let (rate, p50, p99) = (of(|s| s.mb_per_s), of(|s| s.p50_ms), of(|s| s.p99_ms));
             push(
                 text,
-                format_args!("| {} | {} | {} | {} |", size(chunk), number(rate, 0), number(p50, 2), number(p99, 2)),
+                format_args!(
+                    "| {} at a time | {} | {} | {} |",
+                    size(chunk),
+                    number(rate, 0),
+                    number(p50, 2),
+                    number(p99, 2)
+                ),
             );
         }
         for (who, bytes) in &self.peak_memory_bytes {
-            push(text, format_args!("\nLargest resident set of {}: {} MiB.", who.name(), bytes >> 20));
+            push(text, format_args!("\nLargest resident set of {}: {} MiB.", who.title(), bytes >> 20));
         }
     }
 
@@ -205,7 +223,15 @@ impl Report {
                 "mb_per_s": finite(sample.mb_per_s), "p50_ms": finite(sample.p50_ms), "p99_ms": finite(sample.p99_ms),
             })
         });
-        samples.chain(folder).map(|line| format!("{line}\n")).collect()
+        samples.chain(folder).chain(self.figures.json()).map(|line| format!("{line}\n")).collect()
+    }
+}
+
+fn medians(fewest: usize, most: usize) -> String {
+    match (fewest, most) {
+        (1, 1) => "One round.".to_owned(),
+        (fewest, most) if fewest == most => format!("Medians of {most} rounds."),
+        (fewest, most) => format!("Medians of {fewest} to {most} rounds."),
     }
 }
 

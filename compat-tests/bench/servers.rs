@@ -8,9 +8,14 @@ use std::{
     time::Duration,
 };
 
-use crate::wire::{failed, wait_until_served};
+use crate::{
+    clock::now,
+    wire::{failed, wait_until_served},
+};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// Whether it has ended meanwhile is looked at so often.
+const START_POLL: Duration = Duration::from_millis(500);
 
 /// Which server a figure is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +31,15 @@ impl Who {
             Self::Kafka => "kafka",
             Self::Woodpecker => "woodpecker",
             Self::Sink => "sink",
+        }
+    }
+
+    /// In tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Kafka => "Kafka",
+            Self::Woodpecker => "Woodpecker",
+            Self::Sink => "null sink",
         }
     }
 }
@@ -63,6 +77,8 @@ impl Server {
         let log = fs::File::create(folder.join("log"))?;
         let mut command = Command::new(binary);
         command.arg("--listen").arg(local(port).to_string()).arg("--http").arg(local(port + 1).to_string());
+        // As Kafka is started here: a group that somebody joins is not kept waiting for others.
+        command.env("WOODPECKER_GROUP_INITIAL_REBALANCE_DELAY_MS", "0");
         command.arg("--storage").arg(folder.join("data")).stdout(log.try_clone()?).stderr(log);
         Self::of_child(Who::Woodpecker, command, folder, port)
     }
@@ -78,12 +94,20 @@ impl Server {
             command.stdin(Stdio::null()).spawn().map_err(|e| failed(format!("cannot start {command:?}: {e}")))?;
         let (pid, address) = (child.id(), local(port));
         let mut server = Self { who, address, pid, child: Some(child), kafka_script: None, folder };
-        wait_until_served(address, START_LIMIT)?;
-        // Somebody else's server on the same port would answer just as well.
-        if let Some(status) = server.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
-            return Err(failed(format!("{command:?} ended: {status}")));
+        let deadline = now() + START_LIMIT;
+        loop {
+            let served = wait_until_served(address, START_POLL);
+            // Somebody else's server on the same port would answer just as well.
+            if let Some(status) = server.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                let log = fs::read_to_string(server.folder.join("log")).unwrap_or_default();
+                return Err(failed(format!("{command:?} ended: {status}\n{log}")));
+            }
+            match served {
+                Ok(()) => return Ok(server),
+                Err(error) if now() > deadline => return Err(error),
+                Err(_) => {}
+            }
         }
-        Ok(server)
     }
 
     /// CPU time of all its threads so far, in seconds.
@@ -93,10 +117,19 @@ impl Server {
 
     /// Largest resident set so far, in bytes.
     pub fn peak_memory_bytes(&self) -> io::Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Resident set now, in bytes.
+    pub fn memory_bytes(&self) -> io::Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    fn status_bytes(&self, name: &str) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map(|kib| kib << 10).ok_or_else(|| failed("no VmHWM"))
+        kib.map(|kib| kib << 10).ok_or_else(|| failed(format!("no {name} of the process")))
     }
 }
 

@@ -2,7 +2,7 @@
 //! the versions before flexible encoding, requests built once and sent many times, answers read in place.
 //!
 //! Shapes follow the message definitions of Apache Kafka: Produce 7, Fetch 4, ListOffsets 1, Metadata 4,
-//! CreateTopics 2, DeleteTopics 1.
+//! FindCoordinator 2, CreateTopics 2, DeleteTopics 1.
 
 use std::{
     io::{self, Read, Write},
@@ -16,6 +16,11 @@ pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
 pub const LIST_OFFSETS: i16 = 2;
 pub const METADATA: i16 = 3;
+pub const FIND_COORDINATOR: i16 = 10;
+pub const JOIN_GROUP: i16 = 11;
+pub const HEARTBEAT: i16 = 12;
+pub const LEAVE_GROUP: i16 = 13;
+pub const SYNC_GROUP: i16 = 14;
 pub const API_VERSIONS: i16 = 18;
 pub const CREATE_TOPICS: i16 = 19;
 pub const DELETE_TOPICS: i16 = 20;
@@ -25,6 +30,7 @@ pub const PRODUCE_VERSION: i16 = 7;
 pub const FETCH_VERSION: i16 = 4;
 pub const LIST_OFFSETS_VERSION: i16 = 1;
 pub const METADATA_VERSION: i16 = 4;
+pub const FIND_COORDINATOR_VERSION: i16 = 2;
 pub const CREATE_TOPICS_VERSION: i16 = 2;
 pub const DELETE_TOPICS_VERSION: i16 = 1;
 
@@ -95,6 +101,11 @@ impl Encoder {
         self.0[..4].copy_from_slice(&length.to_be_bytes());
         self.0
     }
+
+    /// What was written to an encoder that began empty: a part of a request that only clients understand.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
 }
 
 /// Reads an answer in place.
@@ -129,6 +140,10 @@ impl<'a> Decoder<'a> {
     pub fn string(&mut self) -> io::Result<&'a [u8]> {
         let length = self.i16()?;
         self.take(length.max(0) as usize)
+    }
+
+    pub fn text(&mut self) -> io::Result<String> {
+        self.string().map(|text| String::from_utf8_lossy(text).into_owned())
     }
 
     pub fn bytes(&mut self) -> io::Result<&'a [u8]> {
@@ -240,6 +255,15 @@ impl Connection {
             0 => Ok(()),
             error => Err(failed(format!("cannot delete topic {topic}: Kafka error {error}"))),
         }
+    }
+
+    /// Asks who coordinates a group; the error code.
+    pub fn find_coordinator(&mut self, group: &str) -> io::Result<i16> {
+        let mut request = Encoder::request(FIND_COORDINATOR, FIND_COORDINATOR_VERSION);
+        request.string(group).i8(0);
+        let mut answer = self.call(request)?;
+        answer.i32()?;
+        answer.i16()
     }
 
     /// The high watermark of a partition.

@@ -68,7 +68,10 @@ impl Figures {
             if names.is_empty() {
                 continue;
             }
-            push(text, format_args!("\n| {} | Kafka | Woodpecker | Woodpecker / Kafka |\n|---|--:|--:|--:|", table.title()));
+            push(
+                text,
+                format_args!("\n| {} | Kafka | Woodpecker | Woodpecker / Kafka |\n|---|--:|--:|--:|", table.title()),
+            );
             for name in &names {
                 let of = |who| readable(median(self.of(table, name, who).map(|figure| figure.value)));
                 let (kafka, woodpecker) = (of(Who::Kafka), of(Who::Woodpecker));

@@ -149,8 +149,8 @@ pub enum BatchError {
     TimestampType,
     #[error("timestamp {timestamp} is out of range: the broker's clock is at {now}")]
     TimestampRange { timestamp: i64, now: i64 },
-    #[error("record {index} has no key, which a compacted topic needs")]
-    Keyless { index: i32 },
+    #[error("records without a key, which a compacted topic needs")]
+    Keyless { records: Vec<i32> },
     #[error("{0}")]
     Invalid(&'static str),
     #[error("the records cannot be read: {0}")]
@@ -158,6 +158,14 @@ pub enum BatchError {
 }
 
 impl BatchError {
+    /// Which records are wrong, from 0, if not the whole batch is.
+    pub fn records(&self) -> &[i32] {
+        match self {
+            BatchError::Keyless { records } => records,
+            _ => &[],
+        }
+    }
+
     /// What the producer is told.
     pub fn code(&self) -> ResponseError {
         match self {

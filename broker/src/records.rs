@@ -56,25 +56,28 @@ pub enum RecordsError {
     TooLong,
 }
 
+/// How many records without a key are named.
+const MAX_KEYLESS: usize = 1_000;
+
 /// What there is to know about the records of a batch as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// The lowest timestamp. None if no record has any.
     pub min_timestamp: Option<i64>,
-    /// The first record without a key, from 0.
-    pub keyless: Option<i32>,
+    /// The records without a key, from 0: the first thousand.
+    pub keyless: Vec<i32>,
 }
 
 /// Looks at every record.
 pub fn survey(records: Records<'_>) -> Result<Survey, RecordsError> {
-    let mut survey = Survey { min_timestamp: None, keyless: None };
+    let mut survey = Survey { min_timestamp: None, keyless: Vec::new() };
     let mut index = 0;
     walk(records, |record, has_key| {
         if record.timestamp >= 0 {
             survey.min_timestamp = Some(survey.min_timestamp.map_or(record.timestamp, |min| min.min(record.timestamp)));
         }
-        if !has_key {
-            survey.keyless.get_or_insert(index);
+        if !has_key && survey.keyless.len() < MAX_KEYLESS {
+            survey.keyless.push(index);
         }
         index += 1;
         true

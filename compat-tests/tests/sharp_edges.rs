@@ -11,9 +11,13 @@ use compat_tests::process::{Broker, Launch};
 use compat_tests::raw::{Raw, batch, produce};
 use compat_tests::sim::wire::{BatchSpec, encode_batch, parse_batches};
 use compat_tests::wait::until;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{
@@ -21,9 +25,9 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, BrokerId, FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
-    JoinGroupRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
-    TopicName,
+    ApiKey, ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteRecordsRequest, FetchRequest,
+    FindCoordinatorRequest, GroupId, InitProducerIdRequest, JoinGroupRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use tempfile::TempDir;
@@ -281,4 +285,95 @@ async fn an_assignment_of_a_megabyte_is_not_cut_short() {
     let answer = raw.call(3, &request).await;
     assert_eq!(answer.error_code, NONE);
     assert!(answer.assignment == assignment, "{} bytes came back", answer.assignment.len());
+}
+
+// Administration.
+
+async fn create(raw: &mut Raw, topic: CreatableTopic) -> CreatableTopicResult {
+    let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![topic]);
+    raw.call(7, &request).await.topics.remove(0)
+}
+
+fn creatable(name: &str, configs: &[(&str, &str)]) -> CreatableTopic {
+    let config = |(name, value): &(&str, &str)| {
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    };
+    let topic =
+        CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(-1).with_replication_factor(-1);
+    topic.with_configs(configs.iter().map(config).collect())
+}
+
+/// -1 asks for the broker's defaults, and the answer says what they are, with every configuration of the topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn creating_with_minus_one_takes_the_defaults_and_tells_them() {
+    let (_folder, _broker, mut raw) = broker().await;
+    let made = create(&mut raw, creatable("made", &[("max.message.bytes", "50000")])).await;
+    assert_eq!((made.error_code, made.num_partitions, made.replication_factor), (NONE, 1, 1));
+    assert!(!made.topic_id.is_nil());
+    let configs = made.configs.expect("from version 5 on");
+    let value = |name: &str| configs.iter().find(|c| &*c.name == name).and_then(|c| c.value.clone());
+    assert_eq!(value("max.message.bytes"), Some(text("50000")));
+    assert_eq!(value("compression.type"), Some(text("producer")), "of {} configurations", configs.len());
+}
+
+/// With LogAppendTime the broker's time is the record's, for readers and for lookups, whatever the producer said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_append_time_is_what_readers_and_lookups_see() {
+    let (_folder, broker, mut raw) = broker().await;
+    create(&mut raw, creatable("times", &[("message.timestamp.type", "LogAppendTime")])).await;
+    let answer = raw.call(9, &produce("times", 0, batch(&[1, 2]))).await;
+    let appended = &answer.responses[0].partition_responses[0];
+    assert_eq!((appended.error_code, appended.base_offset), (NONE, 0));
+    let time = appended.log_append_time_ms;
+    assert!(time > 1_700_000_000_000 + 86_400_000, "the broker's time, not the producer's: {time}");
+    let records = clients::read_all(broker.kafka(), "times", 0).await;
+    let times: Vec<_> = records.iter().map(rdkafka::Message::timestamp).collect();
+    assert_eq!(times, vec![rdkafka::Timestamp::LogAppendTime(time); 2]);
+    for (asked, found) in [(time, 0), (time + 1, -1), (-3, 0)] {
+        let partition = ListOffsetsPartition::default().with_timestamp(asked);
+        let topic = ListOffsetsTopic::default().with_name(topic_name("times")).with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let answer = raw.call(7, &request).await;
+        let offset = answer.topics[0].partitions[0].offset;
+        // Both records have the highest timestamp, and either may be named.
+        assert!(offset == found || (asked == -3 && offset == 1), "at {asked}: {offset}");
+    }
+}
+
+/// A compacted topic takes no record without a key, and says which ones of a batch were wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_without_keys_are_refused_one_by_one_where_keys_matter() {
+    let (_folder, _broker, mut raw) = broker().await;
+    create(&mut raw, creatable("compacted", &[("cleanup.policy", "compact")])).await;
+    let answer = raw.call(9, &produce("compacted", 0, batch(&[1, 2]))).await;
+    let refused = &answer.responses[0].partition_responses[0];
+    assert_eq!((refused.error_code, refused.base_offset), (87, -1), "INVALID_RECORD");
+    let wrong: Vec<i32> = refused.record_errors.iter().map(|e| e.batch_index).collect();
+    assert_eq!(wrong, [0, 1]);
+    assert!(fetch(&mut raw, "compacted", 0, 11).await.high_watermark == 0, "nothing was appended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_below_deleted_records_are_out_of_range() {
+    let (_folder, mut broker, mut raw) = broker().await;
+    clients::create_topic(broker.kafka(), "deleted", 1).await;
+    for n in 0..4 {
+        assert_eq!(produced(raw.call(9, &produce("deleted", 0, batch(&[n]))).await), (NONE, n as i64));
+    }
+    let partition = DeleteRecordsPartition::default().with_offset(2);
+    let topic = DeleteRecordsTopic::default().with_name(topic_name("deleted")).with_partitions(vec![partition]);
+    let request = DeleteRecordsRequest::default().with_timeout_ms(30_000).with_topics(vec![topic]);
+    let answer = raw.call(2, &request).await;
+    let partition = &answer.topics[0].partitions[0];
+    assert_eq!((partition.error_code, partition.low_watermark), (NONE, 2));
+    for _ in 0..2 {
+        for offset in [0, 1] {
+            let below = fetch(&mut raw, "deleted", offset, 11).await;
+            assert_eq!(below.error_code, 1, "OFFSET_OUT_OF_RANGE at {offset}");
+        }
+        assert_eq!(fetch(&mut raw, "deleted", 2, 11).await.error_code, NONE);
+        broker.kill().await;
+        broker = broker.again().await;
+        raw = Raw::connect(broker.kafka()).await.expect("a connection");
+    }
 }

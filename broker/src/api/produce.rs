@@ -16,7 +16,9 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::protocol::StrBytes;
 use meta::planted;
 use storage::budget::Permit;
@@ -83,7 +85,12 @@ struct Slot {
 }
 
 enum SlotState {
-    Failed { code: ResponseError, message: Option<String> },
+    Failed {
+        code: ResponseError,
+        message: Option<String>,
+        /// Which records are to blame, if not the whole batch is.
+        records: Vec<i32>,
+    },
     Checked(Checked),
     Enqueued(Enqueued),
 }
@@ -119,7 +126,7 @@ impl Slot {
 
 impl SlotState {
     fn failed(code: ResponseError) -> Self {
-        Self::Failed { code, message: None }
+        Self::Failed { code, message: None, records: Vec::new() }
     }
 }
 
@@ -165,13 +172,14 @@ fn check_records(
 ) -> SlotState {
     let Some(records) = records.filter(|records| !records.is_empty()) else {
         let message = Some("exactly one record batch is expected per partition".to_owned());
-        return SlotState::Failed { code: ResponseError::InvalidRecord, message };
+        return SlotState::Failed { code: ResponseError::InvalidRecord, message, records: Vec::new() };
     };
     let batch = match check_batch(records, limits, config, now_ms) {
         Ok(batch) => batch,
         Err(error) => {
             tracing::debug!(partition = %partition.id(), %error, "refused a record batch");
-            return SlotState::Failed { code: error.code(), message: Some(error.to_string()) };
+            let records = error.records().to_vec();
+            return SlotState::Failed { code: error.code(), message: Some(error.to_string()), records };
         }
     };
     if !config.log_append_time {
@@ -180,7 +188,7 @@ fn check_records(
     // The copy is paid for before it is made. There is no waiting here: the producer tries again.
     let Some(permit) = broker.budget.try_take(batch.body.len()) else {
         let message = Some("there is no memory to write the time of the append into the batch".to_owned());
-        return SlotState::Failed { code: ResponseError::KafkaStorageError, message };
+        return SlotState::Failed { code: ResponseError::KafkaStorageError, message, records: Vec::new() };
     };
     let batch = batch::at_append_time(batch, now_ms);
     SlotState::Checked(Checked { partition, batch, rewritten: Some(permit) })
@@ -301,10 +309,16 @@ async fn answer_one(slot: Slot, version: i16, deadline: Instant) -> PartitionPro
         .with_log_start_offset(-1);
     let failed = |code: ResponseError| response.clone().with_error_code(code.code());
     match slot.state {
-        SlotState::Failed { code, message } => {
-            let message = message.filter(|_| version >= FIRST_VERSION_WITH_MESSAGES);
-            failed(code).with_error_message(message.map(StrBytes::from_string))
+        SlotState::Failed { code, message, records } if version >= FIRST_VERSION_WITH_MESSAGES => {
+            let message = message.map(StrBytes::from_string);
+            let wrong = |record: i32| {
+                let error = BatchIndexAndErrorMessage::default().with_batch_index(record);
+                error.with_batch_index_error_message(message.clone())
+            };
+            let records = records.into_iter().map(wrong).collect();
+            failed(code).with_record_errors(records).with_error_message(message)
         }
+        SlotState::Failed { code, .. } => failed(code),
         SlotState::Checked(_) => failed(ResponseError::UnknownServerError),
         SlotState::Enqueued(enqueued) => match enqueued.outcome(deadline).await {
             Ok(()) => response

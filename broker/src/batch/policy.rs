@@ -34,8 +34,8 @@ pub fn check_policy(batch: &ValidBatch, policy: &Policy, now_ms: i64) -> Result<
         return Ok(());
     }
     let survey = survey(records_of(&batch.header, &batch.body[HEADER_BYTES - HEAD_BYTES..])?)?;
-    if let Some(index) = survey.keyless.filter(|_| policy.keys) {
-        return Err(BatchError::Keyless { index });
+    if policy.keys && !survey.keyless.is_empty() {
+        return Err(BatchError::Keyless { records: survey.keyless });
     }
     match survey.min_timestamp {
         Some(timestamp) if timestamp < earliest => Err(BatchError::TimestampRange { timestamp, now: now_ms }),

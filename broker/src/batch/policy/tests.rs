@@ -47,7 +47,7 @@ fn timestamps_are_held_to_the_clock_in_both_directions() {
 #[test]
 fn a_compacted_topic_takes_no_record_without_a_key() {
     let policy = Policy { keys: true, ..ANYTHING };
-    assert_eq!(check_policy(&keyed(-1), &policy, 0), Err(BatchError::Keyless { index: 0 }));
+    assert_eq!(check_policy(&keyed(-1), &policy, 0), Err(BatchError::Keyless { records: vec![0] }));
     assert_eq!(check_policy(&keyed(0), &policy, 0), Ok(()));
     assert_eq!(check_policy(&keyed(3), &policy, 0), Ok(()));
     assert_eq!(check_policy(&keyed(-1), &ANYTHING, 0), Ok(()));

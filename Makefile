@@ -16,7 +16,7 @@ export CARGO_TERM_COLOR ?= never
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
 
-deps: ## install what a build and its tests need: Debian packages, a real S3 server, clients in other languages
+deps: ## install what a build and its tests need: Debian packages, real S3 and etcd servers, clients in other languages
 	$(SERVERS)/install
 
 # The tests of real processes need the binary beside them; one build of everything keeps one set of features.
@@ -35,7 +35,8 @@ test: deps ## every test but the long runs; under 20 minutes on 2 cores from a c
 
 test-long: deps build ## a hundred kill -9 rounds per backend, twenty power cuts, minutes of overload
 	WOODPECKER_TEST_KILL_ROUNDS=100 WOODPECKER_TEST_POWER_CUTS=20 WOODPECKER_TEST_FIGHT_ROUNDS=50 \
-	WOODPECKER_TEST_SLEEP_ROUNDS=30 WOODPECKER_TEST_OVERLOAD_S=60 WOODPECKER_TEST_S3=$${WOODPECKER_TEST_S3:-minio} \
+	WOODPECKER_TEST_SLEEP_ROUNDS=30 WOODPECKER_TEST_OVERLOAD_S=60 WOODPECKER_TEST_ETCD_OUTAGE_S=60 \
+	WOODPECKER_TEST_ETCD_FAULTS_S=120 WOODPECKER_TEST_S3=$${WOODPECKER_TEST_S3:-minio} \
 	cargo test -p compat-tests --locked --no-fail-fast
 
 SIM_SEEDS ?= 20000

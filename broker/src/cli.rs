@@ -27,6 +27,8 @@ WAYS TO RUN
   woodpecker --storage s3://bucket/prefix
       The same without a disk: records and metadata live in the bucket. Lose the machine, start another, lose
       nothing. A second broker on the same bucket takes over from the first.
+  woodpecker --storage s3://bucket/prefix --metadata etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/prefix
+      The same with the metadata in etcd. Producers and consumers do not notice when etcd is away for a while.
   woodpecker --storage memory://
       For tests: everything is lost at exit.
 
@@ -39,6 +41,12 @@ S3
   Credentials, region and endpoint come from the usual variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
   AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, ... The bucket has to honour conditional writes
   (If-None-Match, If-Match); this is tried at start, and a bucket that does not is refused.
+
+ETCD
+  metadata=etcd://[user:password@]host:port,.../prefix. The password is better kept in WOODPECKER_METADATA or in the
+  file than on the command line, where everybody on the machine can read it. TLS: etcd_ca_file, and etcd_cert_file with
+  etcd_key_file if etcd asks for certificates. A storage that was begun with etcd has to be started with it, and with the
+  same prefix; one that was begun without, without.
 
 EXIT CODES
   0  stopped by SIGTERM or SIGINT, after everything accepted was made durable

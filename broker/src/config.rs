@@ -14,6 +14,8 @@ pub mod kafka;
 
 use std::time::Duration;
 
+use meta::etcd::EtcdTarget;
+
 /// Settings that the running broker reads. Validated before anything starts.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -109,9 +111,22 @@ pub struct Settings {
     pub http: Option<String>,
     /// A URL or a folder.
     pub storage: String,
+    pub metadata: MetadataSetting,
+    /// Files in PEM, for TLS to etcd: whoever signed its certificate; our own certificate and its key.
+    pub etcd_ca_file: Option<String>,
+    pub etcd_cert_file: Option<String>,
+    pub etcd_key_file: Option<String>,
     pub log: String,
     pub log_format: LogFormat,
     pub broker: BrokerConfig,
+}
+
+/// Where metadata is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataSetting {
+    /// In the storage itself.
+    Embedded,
+    Etcd(EtcdTarget),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +144,10 @@ impl Default for Settings {
             advertise: None,
             http: Some("127.0.0.1:9644".to_owned()),
             storage: "./data".to_owned(),
+            metadata: MetadataSetting::Embedded,
+            etcd_ca_file: None,
+            etcd_cert_file: None,
+            etcd_key_file: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             broker: BrokerConfig::default(),
@@ -202,6 +221,8 @@ impl Settings {
                 allowed,
             );
         }
+        self.check_etcd()?;
+        let broker = &mut self.broker;
         let (address, key) = match &self.advertise {
             Some(advertise) => (advertise, "advertise"),
             None => (&self.listen, "listen"),
@@ -216,6 +237,24 @@ impl Settings {
         broker.advertised_host = host.to_owned();
         broker.advertised_port = port;
         Ok(())
+    }
+
+    fn check_etcd(&self) -> Result<(), ConfigError> {
+        let given = [
+            ("etcd_ca_file", &self.etcd_ca_file),
+            ("etcd_cert_file", &self.etcd_cert_file),
+            ("etcd_key_file", &self.etcd_key_file),
+        ];
+        let given: Vec<_> = given.into_iter().filter_map(|(key, file)| Some((key, file.clone()?))).collect();
+        let allowed = match &given[..] {
+            [] => return Ok(()),
+            _ if self.metadata == MetadataSetting::Embedded => "is of use only with metadata=etcd://...",
+            [("etcd_ca_file", _)] | [_, _, _] => return Ok(()),
+            _ => "etcd_cert_file and etcd_key_file go together, and need etcd_ca_file",
+        };
+        let (key, value) = given[given.len() - 1].clone();
+        let origin = "settings".to_owned();
+        Err(ConfigError::BadValue { origin, key, value, allowed: allowed.to_owned() })
     }
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use broker::cli::{CliError, Invocation};
-use broker::config::{LogFormat, Settings};
+use broker::config::{LogFormat, MetadataSetting, Settings, keys};
 use broker::http::{self, Readiness};
 use broker::listener::{Listener, TcpSockets};
 use broker::metrics::{Metrics, Sample, SampleKind};
-use broker::node::{Ended, Node, NodeParts};
+use broker::node::{Ended, Metadata, Node, NodeParts};
 use broker::reference;
 use broker::storage_url::{StorageError, StorageUrl};
+use meta::etcd::{EtcdConfig, EtcdStore, EtcdTiming, EtcdTls};
 use meta::seams::{Incarnation, Random, SystemClock};
 use storage::metered::StoreCounters;
 use tokio::net::TcpListener;
@@ -114,8 +115,11 @@ async fn run(mut settings: Settings) -> anyhow::Result<Ended> {
     let advertised = format!("{}:{}", settings.broker.advertised_host, settings.broker.advertised_port);
 
     let description = storage.description.clone();
+    let kept = keys::find("metadata").map(|key| key.value(&settings)).unwrap_or_default();
+    let metadata = metadata(&settings, &random).await?;
     let parts = NodeParts {
         config: settings.broker,
+        metadata,
         incarnation,
         store: storage.store,
         counters: storage.counters,
@@ -135,13 +139,29 @@ async fn run(mut settings: Settings) -> anyhow::Result<Ended> {
         %advertised,
         http = http_address.as_deref().unwrap_or("off"),
         storage = %description,
-        metadata = "embedded",
+        metadata = %kept,
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
     let ended = node.run(stop_and_say(stop, readiness.clone())).await;
     readiness.set_not_ready("stopped");
     Ok(ended)
+}
+
+/// Connects to the metadata store, if it is one of its own.
+async fn metadata(settings: &Settings, random: &Random) -> anyhow::Result<Metadata> {
+    let MetadataSetting::Etcd(target) = &settings.metadata else { return Ok(Metadata::Embedded) };
+    let read = |key: &str, file: &Option<String>| match file {
+        Some(path) => std::fs::read(path).map(Some).with_context(|| format!("{key}={path}")),
+        None => Ok(None),
+    };
+    let ca = read("etcd_ca_file", &settings.etcd_ca_file)?;
+    let certificate = read("etcd_cert_file", &settings.etcd_cert_file)?;
+    let identity = certificate.zip(read("etcd_key_file", &settings.etcd_key_file)?);
+    let tls = ca.map(|ca| EtcdTls { ca, identity });
+    let config = EtcdConfig { target: target.clone(), tls, timing: EtcdTiming::default() };
+    let store = EtcdStore::open(config, random).await.with_context(|| format!("metadata={target}"))?;
+    Ok(Metadata::Shared(Arc::new(store)))
 }
 
 /// Binds the HTTP listener and serves it until the process ends.

@@ -1,17 +1,25 @@
 //! A broker's life: take over, recover, serve, and end.
 //!
-//! The order is the safety argument. Metadata is taken over first, which stops the previous owner from changing it. Then
-//! every log that is not sealed is fenced, which stops its writer from acknowledging anything, and its end is recorded
-//! together with our own new log, in one transaction. Then partitions are rebuilt from all logs in the order of their
-//! numbers, producer state included. Only then is anything served.
+//! The order is the safety argument. Every log that is not sealed is fenced, which stops its writer from acknowledging
+//! anything, and from reading within a second; then its end is recorded together with our own new log, in one
+//! transaction, which also requires that no other log was registered since ours were listed. From that transaction on the
+//! previous owner changes no metadata: what it committed before it we read afterwards. Then partitions are rebuilt from
+//! all logs in the order of their numbers, producer state included. Only then is anything served.
+//!
+//! Embedded metadata is taken over before all this, and its previous owner fenced with that. In etcd everybody may write:
+//! there the comparisons of each transaction alone keep the order (`storage::registry`, `meta::owned`).
+
+mod binding;
 
 mod recovery;
+
 mod running;
 
 use std::sync::Arc;
 
 use meta::error::ErrorKind;
 use meta::seams::{Incarnation, Random, WallClock};
+use meta::store::MetaStore;
 use object_store::ObjectStore;
 use storage::folder::Folder;
 use storage::metered::StoreCounters;
@@ -37,6 +45,9 @@ pub enum Ended {
 pub enum StartError {
     #[error("another broker took over while this one was starting: {0}")]
     Fenced(String),
+    /// This storage and this metadata are not each other's.
+    #[error("{0}")]
+    Mismatch(String),
     #[error(transparent)]
     Storage(#[from] storage::error::Error),
 }
@@ -64,9 +75,19 @@ impl StartError {
     }
 }
 
+/// Where metadata is kept.
+#[derive(Clone)]
+pub enum Metadata {
+    /// In the storage itself, by one broker at a time.
+    Embedded,
+    /// In a store of its own, which other brokers may change at the same time.
+    Shared(Arc<dyn MetaStore>),
+}
+
 /// Everything a broker is made of that a test may want to replace.
 pub struct NodeParts {
     pub config: BrokerConfig,
+    pub metadata: Metadata,
     /// Of this start. A locked folder has been signed with it.
     pub incarnation: Incarnation,
     pub store: Arc<dyn ObjectStore>,

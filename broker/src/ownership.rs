@@ -3,19 +3,21 @@
 //! Writes need no check: a fence in the log stops them. Reads do, because a fenced broker that never writes would
 //! otherwise serve old data for ever. A reply that carries data or offsets is preceded by `confirm`, which is free when
 //! the last check began less than `FRESH_FOR` ago. No client requests, no check.
+//!
+//! The check looks into the log itself (`Log::confirm_unfenced`): a broker that takes over serves nothing before its
+//! fence is there. So reading goes on, as safely as ever, while the metadata store cannot be reached; and whoever can
+//! reach the storage needs nothing else to know that it owns its log. In a locked folder the check costs nothing.
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use meta::error::{Error, Result};
-use meta::keys::store as keys;
-use meta::records::{self, LogRecord, LogState};
-use meta::seams::Incarnation;
-use meta::store::MetaStore;
+use meta::error::ErrorKind;
 use parking_lot::Mutex;
+use storage::error::{Error, Result};
+use storage::log::Log;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -38,29 +40,35 @@ pub enum Loss {
 pub struct Ownership(Arc<Shared>);
 
 struct Shared {
-    store: Arc<dyn MetaStore>,
-    log: u64,
-    incarnation: Incarnation,
-    /// A folder is locked by this process: nobody can take it over, so nothing needs to be asked.
-    exclusive: bool,
+    /// Weak: the log hands what becomes durable to the partitions, and they ask here.
+    log: Mutex<Option<Weak<dyn Log>>>,
     /// When the last check that succeeded began.
-    confirmed: Mutex<Instant>,
+    confirmed: Mutex<Option<Instant>>,
     /// One check at a time serves all who wait for it.
     checking: tokio::sync::Mutex<()>,
     lost: watch::Sender<Option<Loss>>,
 }
 
+impl Default for Ownership {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Ownership {
-    pub fn new(store: Arc<dyn MetaStore>, log: u64, incarnation: Incarnation, exclusive: bool) -> Self {
+    /// Of no log yet: nothing is confirmed.
+    pub fn new() -> Self {
         Self(Arc::new(Shared {
-            store,
-            log,
-            incarnation,
-            exclusive,
-            confirmed: Mutex::new(Instant::now()),
+            log: Mutex::default(),
+            confirmed: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
             lost: watch::Sender::new(None),
         }))
+    }
+
+    /// Of this log, from now on, for as long as it exists.
+    pub fn guard(&self, log: &Arc<dyn Log>) {
+        *self.0.log.lock() = Some(Arc::downgrade(log));
     }
 
     /// Succeeds if a check that began within the last second found this broker to be the owner; makes one if need be.
@@ -75,11 +83,11 @@ impl Ownership {
         let began = Instant::now();
         match self.check().await {
             Ok(()) => {
-                *self.0.confirmed.lock() = began;
+                *self.0.confirmed.lock() = Some(began);
                 Ok(())
             }
             Err(error) => {
-                if matches!(error, Error::Fenced { .. }) {
+                if error.kind() == ErrorKind::Fenced {
                     self.declare_lost(Loss::Fenced(error.to_string()));
                 }
                 Err(error)
@@ -127,24 +135,18 @@ impl Ownership {
         if self.0.lost.borrow().is_some() {
             return false;
         }
-        self.0.exclusive
-            || meta::planted::bug("ownership-never-checked")
-            || self.0.confirmed.lock().elapsed() < FRESH_FOR
+        let fresh = self.0.confirmed.lock().is_some_and(|began| began.elapsed() < FRESH_FOR);
+        fresh || meta::planted::bug("ownership-never-checked")
     }
 
     async fn check(&self) -> Result<()> {
-        let fenced = |owner: String| Error::Fenced { what: format!("log {}", self.0.log), owner };
         if let Some(why) = self.0.lost.borrow().clone() {
-            return Err(fenced(why.to_string()));
+            return Err(Error::Fenced { what: "the log".to_owned(), owner: why.to_string() });
         }
-        let key = keys::log(self.0.log);
-        let Some(entry) = self.0.store.get(&key).await? else {
-            return Err(Error::Corrupt { key, why: "the record of the open log is gone".to_owned() });
-        };
-        let record: LogRecord = records::decode(&key, &entry.value)?;
-        if record.writer != self.0.incarnation || record.state != LogState::Open {
-            return Err(fenced("another broker, which has sealed it".to_owned()));
+        let log = self.0.log.lock().as_ref().and_then(Weak::upgrade);
+        match log {
+            Some(log) => log.confirm_unfenced().await,
+            None => Err(Error::Closed { what: "the log" }),
         }
-        Ok(())
     }
 }

@@ -10,6 +10,10 @@ pub mod http;
 
 pub mod process;
 
+pub mod etcd;
+
+pub mod tcp;
+
 pub mod s3;
 
 pub mod proxy;

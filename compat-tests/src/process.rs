@@ -56,6 +56,20 @@ pub fn spawn(command: Command) -> Child {
     started.unwrap_or_else(|error| panic!("cannot start {what}: {error}"))
 }
 
+/// Where a server of this test process keeps its data. That outlives the process, which has no last word; so what dead
+/// ones left is cleared up first.
+pub fn server_folder(name: &str) -> PathBuf {
+    let prefix = format!("woodpecker-test-{name}-");
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let pid = found.strip_prefix(&prefix).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    std::env::temp_dir().join(format!("{prefix}{}", std::process::id()))
+}
+
 /// `program` as a command that takes the kernel's signal with it.
 pub fn mortal(program: &Path) -> Command {
     let mut command = Command::new("setpriv");

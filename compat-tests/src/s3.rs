@@ -11,8 +11,9 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 use tokio::sync::OnceCell;
 
+use crate::etcd;
 use crate::http;
-use crate::process::{Launch, free_port, mortal, spawn};
+use crate::process::{Launch, free_port, mortal, server_folder, spawn};
 use crate::wait::until;
 
 const BUCKET: &str = "woodpecker";
@@ -87,8 +88,7 @@ pub async fn prefix() -> Prefix {
 }
 
 async fn start() -> Server {
-    remove_what_dead_tests_left();
-    let folder = std::env::temp_dir().join(format!("{}{}", folder_prefix(), std::process::id()));
+    let folder = server_folder("s3");
     std::fs::create_dir_all(folder.join("data").join(BUCKET)).expect("a folder for the S3 server");
     let log = folder.join("log");
     let output = std::fs::File::create(&log).expect("the S3 server's log");
@@ -110,27 +110,13 @@ async fn start() -> Server {
     Server { address }
 }
 
-fn folder_prefix() -> &'static str {
-    "woodpecker-test-s3-"
-}
-
-/// The server's folder outlives its test process, which has no last word; the next one clears up.
-fn remove_what_dead_tests_left() {
-    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(folder_prefix()).and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
 /// Where a broker keeps what it must not lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Folder,
     S3,
+    /// Records in a bucket, metadata in etcd.
+    S3AndEtcd,
 }
 
 impl Backend {
@@ -140,6 +126,7 @@ impl Backend {
         match self {
             Self::Folder => launch.storage(folder.join("data").to_string_lossy()),
             Self::S3 => prefix().await.on(launch),
+            Self::S3AndEtcd => prefix().await.on(launch).arg("--metadata").arg(etcd::url().await),
         }
     }
 }

@@ -13,7 +13,11 @@ use compat_tests::workload::{Load, Workload};
 /// Kills the broker once per round: in the middle of the load, and every third time once more while it recovers.
 async fn kill_rounds(name: &str, backend: Backend, idempotent: bool) {
     let _turn = alone().await;
-    let rounds = scale("WOODPECKER_TEST_KILL_ROUNDS", 10);
+    let rounds = match backend {
+        // What differs from a bucket alone is the start.
+        Backend::S3AndEtcd => scale("WOODPECKER_TEST_KILL_ROUNDS", 10).div_ceil(2),
+        Backend::Folder | Backend::S3 => scale("WOODPECKER_TEST_KILL_ROUNDS", 10),
+    };
     let mut dice = Dice::new(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let launch = backend.launch(folder.path()).await;
@@ -62,4 +66,9 @@ async fn plain_producers_on_a_folder() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_producers_on_a_bucket() {
     kill_rounds("plain, bucket", Backend::S3, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idempotent_producers_on_a_bucket_with_etcd() {
+    kill_rounds("idempotent, bucket and etcd", Backend::S3AndEtcd, true).await;
 }

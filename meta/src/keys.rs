@@ -8,6 +8,8 @@ pub mod store {
 
     /// The cluster's id, written once by the first broker that ever started here.
     pub const CLUSTER: &str = "cluster";
+    /// Which storage this is the metadata of, if the storage holds it not itself.
+    pub const STORAGE: &str = "storage";
     /// The next producer id that was not yet handed out to a broker.
     pub const PRODUCER_IDS: &str = "producer_ids";
     /// The number of the newest log.
@@ -51,6 +53,15 @@ pub mod object {
     /// One fragment of a log, or the fence that ends a segment.
     pub fn fragment(log: u64, segment: u32, fragment: u64) -> Path {
         Path::from(format!("logs/{log:010}/{segment:06}/{fragment:012}.frag"))
+    }
+
+    pub fn logs_prefix() -> Path {
+        Path::from("logs")
+    }
+
+    /// The id that ties a storage to its metadata, if that is kept elsewhere.
+    pub fn binding() -> Path {
+        Path::from("meta/kept-elsewhere")
     }
 
     /// A segment in a folder: one file that holds all of its fragments.

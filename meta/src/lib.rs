@@ -27,5 +27,9 @@ pub mod memory;
 
 pub mod embedded;
 
+pub mod etcd;
+
+pub mod owned;
+
 #[cfg(feature = "testing")]
 pub mod conformance;

@@ -41,6 +41,17 @@ pub const BUGS: &[(&str, &str)] = &[
     ("group-loaded-early", "groups are answered for before all their records were read"),
     ("topic-change-not-durable", "a change of a topic (configuration, partitions, log starts) is not written (rule 8)"),
     ("log-start-not-restored", "records that were deleted come back with a restart"),
+    (
+        "etcd-lost-answer-is-failure",
+        "a transaction in etcd whose answer got lost is taken for one that failed (rule 12)",
+    ),
+    ("commit-by-a-former-owner", "a metadata transaction does not compare that its broker still owns its log"),
+    ("register-after-stale-listing", "a log is registered although another was since the logs were listed and fenced"),
+    ("own-fence-proves-nothing-lost", "a writer that finds its own fence takes its log for unfenced (rule 6)"),
+    (
+        "unfenced-while-rolling",
+        "a writer that is registering its next segment looks for fences in the last one (rule 6)",
+    ),
     ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
 ];
 

@@ -27,6 +27,14 @@ pub struct ClusterRecord {
     pub id: String,
 }
 
+/// Value of `STORAGE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageRecord {
+    /// As the storage's own object has it: 32 hexadecimal digits.
+    pub id: String,
+}
+
 /// Value of `PRODUCER_IDS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

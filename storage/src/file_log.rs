@@ -283,6 +283,15 @@ impl Log for FileLog {
     fn durable_end(&self) -> FragmentId {
         self.queue.durable_end()
     }
+
+    /// The folder is locked by this process: nobody else can have fenced what is in it.
+    async fn confirm_unfenced(&self) -> Result<()> {
+        match &*self.finished.borrow() {
+            None => Ok(()),
+            Some(Finished { end: Some(end), .. }) => Err(end.error(self.number)),
+            Some(Finished { end: None, .. }) => Err(Error::Closed { what: "the log" }),
+        }
+    }
 }
 
 impl Drop for FileLog {

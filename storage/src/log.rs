@@ -118,6 +118,11 @@ pub trait Log: Send + Sync {
 
     /// The first fragment that is not known to be durable.
     fn durable_end(&self) -> FragmentId;
+
+    /// Succeeds only if nobody else had fenced this log when the call began. Whoever takes over serves nothing before its
+    /// fence is in place, so then this process was still the owner, whatever the metadata store says or does not say.
+    /// `Fenced` if somebody has; `Retriable` if it cannot be known now; `Closed` once the log is.
+    async fn confirm_unfenced(&self) -> Result<()>;
 }
 
 /// Everything about logs but appending: opening, sealing, recovery, reads.

@@ -14,6 +14,8 @@ mod indexes;
 
 mod window;
 
+mod unfenced;
+
 mod writer;
 
 mod flusher;
@@ -67,7 +69,7 @@ impl LogStore for ObjectLogStore {
             return Err(Error::Invalid { what: format!("log {number} was written before: it can only be sealed") });
         }
         let writer = writer::Identified { number, incarnation: writer };
-        Ok(flusher::start(writer, self.settler.clone(), self.meta.clone(), self.options, sink))
+        Ok(flusher::start(writer, self.settler.clone(), self.gets.clone(), self.meta.clone(), self.options, sink))
     }
 
     async fn fence(&self, number: u64, record: &LogRecord, sealer: Incarnation) -> Result<u64> {

@@ -49,31 +49,56 @@ pub async fn load(meta: &dyn MetaStore, number: u64) -> Result<(LogRecord, Revis
     Ok((record, found.mod_revision))
 }
 
+/// The number of the newest log, as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    number: u64,
+    revision: Revision,
+}
+
+/// Reads it. Whoever takes over does so first, then lists the logs: `register_after` then finds out whether the list was
+/// complete.
+pub async fn newest(meta: &dyn MetaStore) -> Result<Newest> {
+    Ok(match meta.get(keys::LOG_COUNTER).await? {
+        None => Newest { number: 0, revision: 0 },
+        Some(found) => {
+            let number = decode::<LogCounterRecord>(keys::LOG_COUNTER, &found.value)?.newest;
+            Newest { number, revision: found.mod_revision }
+        }
+    })
+}
+
 /// Registers a new log for this writer and, in the same transaction, the ends of the logs it has just recovered: each
-/// as it shall be, `Sealed`. Returns the new log's number.
+/// as it shall be, `Sealed`. Returns the new log's number; None if another log was registered since `newest` was read:
+/// then that one must be recovered too, before another attempt. (Its writer may be serving.)
 ///
-/// If an attempt's outcome stays unknown, the next attempt takes the next number: the other one, if it landed, stays
-/// behind as an empty open log of this writer, which recovery seals like any other.
+/// If the outcome stays unknown that other log may turn out to be of this writer: an empty one, which is recovered like
+/// any other.
+pub async fn register_after(
+    meta: &dyn MetaStore,
+    newest: Newest,
+    writer: Incarnation,
+    sealed: &[(u64, LogRecord)],
+) -> Result<Option<u64>> {
+    let number = newest.number + 1;
+    let record =
+        LogRecord { writer, state: LogState::Open, segments: vec![SegmentRecord { end: None }], recover_from: 0 };
+    let mut txn = Txn::new()
+        .if_revision(keys::LOG_COUNTER, newest.revision)
+        .put(keys::LOG_COUNTER, encode(&LogCounterRecord { newest: number }))
+        .if_absent(keys::log(number))
+        .put(keys::log(number), encode(&record));
+    for (number, record) in sealed {
+        txn = record_end(meta, txn, *number, record).await?;
+    }
+    fail::fail_point!("registry::register");
+    Ok((committed(meta, txn, "registering a log").await? == Committed::Yes).then_some(number))
+}
+
+/// Registers a new log, whichever others there are: for one who knows that nobody writes to them.
 pub async fn register(meta: &dyn MetaStore, writer: Incarnation, sealed: &[(u64, LogRecord)]) -> Result<u64> {
     for _ in 0..ATTEMPTS {
-        let counter = meta.get(keys::LOG_COUNTER).await?;
-        let (newest, revision) = match &counter {
-            None => (0, 0),
-            Some(found) => (decode::<LogCounterRecord>(keys::LOG_COUNTER, &found.value)?.newest, found.mod_revision),
-        };
-        let number = newest + 1;
-        let record =
-            LogRecord { writer, state: LogState::Open, segments: vec![SegmentRecord { end: None }], recover_from: 0 };
-        let mut txn = Txn::new()
-            .if_revision(keys::LOG_COUNTER, revision)
-            .put(keys::LOG_COUNTER, encode(&LogCounterRecord { newest: number }))
-            .if_absent(keys::log(number))
-            .put(keys::log(number), encode(&record));
-        for (number, record) in sealed {
-            txn = record_end(meta, txn, *number, record).await?;
-        }
-        fail::fail_point!("registry::register");
-        if committed(meta, txn, "registering a log").await? {
+        if let Some(number) = register_after(meta, newest(meta).await?, writer, sealed).await? {
             return Ok(number);
         }
     }
@@ -109,7 +134,7 @@ pub async fn begin_sealing(meta: &dyn MetaStore, number: u64) -> Result<LogRecor
 }
 
 /// Records where this writer's segment ends and registers the next one. Returns the next one's number. `Fenced` if
-/// the log is not open, or not this writer's.
+/// the log is not open, or not this writer's; `Retriable` only if nothing was changed.
 pub async fn next_segment(
     meta: &dyn MetaStore,
     number: u64,
@@ -189,36 +214,51 @@ fn seal_at(number: u64, current: &LogRecord, end: u64) -> Result<Option<LogRecor
 }
 
 /// Changes one log's record by compare-and-swap. `decide` sees the current one and answers with the next, or None if
-/// nothing is left to do.
+/// nothing is left to do. After a `Retriable` error nothing was changed; if that is not certain it is `Unknown`.
 async fn change(
     meta: &dyn MetaStore,
     number: u64,
     decide: impl Fn(&LogRecord) -> Result<Option<LogRecord>> + Send,
 ) -> Result<LogRecord> {
     let key = keys::log(number);
+    let mut doubted = false;
+    let certain = |error: Error, doubted: bool| match error.kind() {
+        ErrorKind::Retriable if doubted => Error::Unknown { what: format!("changing {key}, then {error}") },
+        _ => error,
+    };
     for _ in 0..ATTEMPTS {
-        let (current, revision) = load(meta, number).await?;
+        let (current, revision) = load(meta, number).await.map_err(|error| certain(error, doubted))?;
         let Some(next) = decide(&current)? else {
             return Ok(current);
         };
         check_change(&key, &current, &next)?;
         fail::fail_point!("registry::change");
         let txn = Txn::new().if_revision(&key, revision).put(&key, encode(&next));
-        if committed(meta, txn, "changing a log's record").await? {
-            return Ok(next);
+        match committed(meta, txn, "changing a log's record").await.map_err(|error| certain(error, doubted))? {
+            Committed::Yes => return Ok(next),
+            Committed::No => {}
+            Committed::Perhaps => doubted = true,
         }
     }
     Err(Error::Unknown { what: format!("changing the record of log {number}") })
 }
 
-/// Commits. False if it has to be read again: somebody else was first, or the outcome is unknown.
-async fn committed(meta: &dyn MetaStore, txn: Txn, what: &str) -> Result<bool> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Committed {
+    Yes,
+    /// Somebody else was first: it has to be read again.
+    No,
+    /// It has to be read again.
+    Perhaps,
+}
+
+async fn committed(meta: &dyn MetaStore, txn: Txn, what: &str) -> Result<Committed> {
     match meta.commit(txn).await {
-        Ok(TxnOutcome::Committed { .. }) => Ok(true),
-        Ok(TxnOutcome::Conflict { .. }) => Ok(false),
+        Ok(TxnOutcome::Committed { .. }) => Ok(Committed::Yes),
+        Ok(TxnOutcome::Conflict { .. }) => Ok(Committed::No),
         Err(error) if error.kind() == ErrorKind::Unknown => {
             tracing::warn!(%error, what, "outcome unknown, reading back");
-            Ok(false)
+            Ok(Committed::Perhaps)
         }
         Err(error) => Err(error.into()),
     }

@@ -93,6 +93,8 @@ pub enum TxnFault {
     /// It is not applied, and nobody can tell.
     LostUnknown,
     Unavailable,
+    /// It is applied at once, and answered after this long.
+    AppliedAnsweredLate(Duration),
 }
 
 /// A metadata store whose next transactions end as scripted.
@@ -129,6 +131,11 @@ impl MetaStore for UncertainMeta {
             TxnFault::None => self.inner.commit(txn).await,
             TxnFault::AppliedUnknown => self.inner.commit(txn).await.and_then(|_| unknown()),
             TxnFault::LostUnknown => unknown(),
+            TxnFault::AppliedAnsweredLate(after) => {
+                let outcome = self.inner.commit(txn).await;
+                tokio::time::sleep(after).await;
+                outcome
+            }
             TxnFault::Unavailable => {
                 Err(Error::Unavailable { what: "metadata".to_owned(), source: "as scripted".into() })
             }

@@ -66,8 +66,9 @@ fn what_does_not_exist_is_refused_by_name() {
 
 #[test]
 fn bad_values_name_where_they_come_from() {
-    let from_flag = settings(&["--metadata", "etcd://h:2379/p"], &[]).unwrap_err();
-    assert_eq!(from_flag, "--metadata: metadata=etcd://h:2379/p: etcd is not yet available in this version");
+    let from_flag = settings(&["--metadata", "etcd://me:hush@h:port/p"], &[]).unwrap_err();
+    let shape = "must be etcd://[user:password@]host:port[,host:port...][/prefix]";
+    assert_eq!(from_flag, format!("--metadata: metadata=etcd://...@h:port/p: {shape}"));
     let from_variable = settings(&[], &[("WOODPECKER_BROKER_ID", "-1")]).unwrap_err();
     assert!(from_variable.starts_with("environment variable WOODPECKER_BROKER_ID: broker_id=-1"), "{from_variable}");
     let file = file("memory_bytes = [1]\n");

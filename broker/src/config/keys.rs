@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, LogFormat, Settings};
+use meta::etcd::EtcdTarget;
+
+use super::{ConfigError, LogFormat, MetadataSetting, Settings};
 
 /// How variables of the environment begin.
 pub const VARIABLE_PREFIX: &str = "WOODPECKER_";
@@ -64,7 +66,7 @@ impl Key {
         let refused = |allowed: String| ConfigError::BadValue {
             origin: origin.to_owned(),
             key: self.name,
-            value: text.to_owned(),
+            value: without_credentials(text),
             allowed,
         };
         match &self.kind {
@@ -85,6 +87,14 @@ impl Key {
 
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
+}
+
+/// A value as it may be shown: a URL loses what stands between its scheme and its last @.
+fn without_credentials(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}://...{}", &text[..scheme], &text[at..]),
+        _ => text.to_owned(),
+    }
 }
 
 /// Splits `host:port`; the host may be an IPv6 address in brackets, which are left out of the answer.
@@ -126,6 +136,23 @@ macro_rules! millis {
             max: $max,
             get: |settings| settings.$($field).+.as_millis() as u64,
             set: |settings, value| settings.$($field).+ = Duration::from_millis(value),
+        }
+    };
+}
+
+/// The path of a file, or none.
+macro_rules! file {
+    ($field:ident) => {
+        Kind::Text {
+            get: |settings| settings.$field.clone().unwrap_or_else(|| "none".to_owned()),
+            set: |settings, text| {
+                settings.$field = match text {
+                    "" => return Err("must be the path of a file, or none".to_owned()),
+                    "none" => None,
+                    path => Some(path.to_owned()),
+                };
+                Ok(())
+            },
         }
     };
 }
@@ -195,15 +222,40 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "metadata",
         flag: Some(Flag { name: "metadata", value: "embedded|etcd://HOST:PORT,.../PREFIX" }),
-        help: "Where metadata is kept: embedded (in the storage itself, for one broker) or etcd.",
+        help: "Where metadata is kept: embedded (in the storage itself) or etcd, with [USER:PASSWORD@] before the \
+               hosts if it asks for them (better in the variable or the file than on the command line).",
         kind: Kind::Text {
-            get: |_| "embedded".to_owned(),
-            set: |_, text| match text {
-                "embedded" => Ok(()),
-                _ if text.starts_with("etcd://") => Err("etcd is not yet available in this version".to_owned()),
-                _ => Err("must be embedded".to_owned()),
+            get: |settings| match &settings.metadata {
+                MetadataSetting::Embedded => "embedded".to_owned(),
+                MetadataSetting::Etcd(target) => target.to_string(),
+            },
+            set: |settings, text| {
+                settings.metadata = match text {
+                    "embedded" => MetadataSetting::Embedded,
+                    _ if text.starts_with("etcd://") => MetadataSetting::Etcd(EtcdTarget::parse(text)?),
+                    _ => return Err("must be embedded, or etcd://...".to_owned()),
+                };
+                Ok(())
             },
         },
+    },
+    Key {
+        name: "etcd_ca_file",
+        flag: None,
+        help: "PEM file of whoever signed etcd's certificate; with it etcd is spoken to over TLS. none for no TLS.",
+        kind: file!(etcd_ca_file),
+    },
+    Key {
+        name: "etcd_cert_file",
+        flag: None,
+        help: "PEM file of the certificate by which etcd knows this broker; none for no certificate.",
+        kind: file!(etcd_cert_file),
+    },
+    Key {
+        name: "etcd_key_file",
+        flag: None,
+        help: "PEM file of the key of etcd_cert_file.",
+        kind: file!(etcd_key_file),
     },
     Key {
         name: "log",

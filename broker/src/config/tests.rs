@@ -60,7 +60,8 @@ fn bad_values_are_refused_with_key_value_and_what_is_allowed() {
         ("listen", "::1:9092", "test: listen=::1:9092: must be HOST:PORT"),
         ("http", "on", "test: http=on: must be HOST:PORT, or off"),
         ("advertise", "0.0.0.0:9092", "test: advertise=0.0.0.0:9092: must be HOST:PORT that clients can connect to"),
-        ("metadata", "etcd://a:2379/p", "test: metadata=etcd://a:2379/p: etcd is not yet available in this version"),
+        ("metadata", "zookeeper", "test: metadata=zookeeper: must be embedded, or etcd://..."),
+        ("etcd_ca_file", "", "test: etcd_ca_file=: must be the path of a file, or none"),
         ("log_format", "xml", "test: log_format=xml: must be text or json"),
         ("storage", "", "test: storage=: must be a folder or a URL"),
     ];
@@ -113,4 +114,32 @@ fn unknown_keys_are_named_with_what_was_probably_meant() {
         "x: there is no setting max_bytes_message; did you mean message_max_bytes?"
     );
     assert_eq!(message("colour"), "x: there is no setting colour");
+}
+
+#[test]
+fn etcd_is_described_by_settings_that_fit_together() {
+    let settings = |etcd: bool, files: [bool; 3]| {
+        let mut settings = Settings::default();
+        let mut give = |name: &str, value: &str| keys::find(name).unwrap().set(&mut settings, value, "test").unwrap();
+        if etcd {
+            give("metadata", "etcd://me:hush@a,b:1/p");
+        }
+        for (name, given) in ["etcd_ca_file", "etcd_cert_file", "etcd_key_file"].into_iter().zip(files) {
+            if given {
+                give(name, "file.pem");
+            }
+        }
+        settings
+    };
+    for files in [[false; 3], [true, false, false], [true; 3]] {
+        settings(true, files).check().unwrap();
+    }
+    for files in [[false, true, false], [false, true, true], [true, false, true], [true, true, false]] {
+        let refused = settings(true, files).check().unwrap_err().to_string();
+        assert!(refused.contains("go together"), "{refused}");
+    }
+    assert!(settings(false, [true, false, false]).check().unwrap_err().to_string().contains("etcd_ca_file"));
+    let shown = keys::find("metadata").unwrap().value(&settings(true, [false; 3]));
+    assert_eq!(shown, "etcd://a:2379,b:1/p", "without the password");
+    assert!(!format!("{:?}", settings(true, [false; 3])).contains("hush"));
 }

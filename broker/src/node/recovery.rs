@@ -5,6 +5,7 @@ use std::sync::Arc;
 use meta::embedded::{EmbeddedOptions, EmbeddedStore};
 use meta::error::{Error as MetaError, Result as MetaResult};
 use meta::keys::store as keys;
+use meta::owned::OwnedStore;
 use meta::records::{self, ClusterRecord, LogRecord, LogState};
 use meta::seams::{Incarnation, Random};
 use meta::settled::Settler;
@@ -15,17 +16,22 @@ use storage::files::FolderFiles;
 use storage::log::LogStore;
 use storage::object_log::{ObjectLogStore, WriterOptions};
 use storage::registry;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::partitions::Partitions;
 use crate::topics::Topics;
 
-use super::{NodeParts, StartError};
+use super::binding;
+use super::{Metadata, NodeParts, StartError};
 
 /// What taking over leaves in our hands.
 pub struct TakenOver {
     pub incarnation: Incarnation,
+    /// What may be changed only while this broker owns the newest log.
     pub meta: Arc<dyn MetaStore>,
+    /// Becomes true when a change is refused because it does not, if that is not for the log to find out.
+    pub meta_fenced: Option<watch::Receiver<bool>>,
     pub logs: Arc<dyn LogStore>,
     pub cluster_id: String,
     /// The number of our own log, whose record is durable; nothing has been appended yet.
@@ -37,25 +43,67 @@ pub struct TakenOver {
 /// Takes over the metadata, fences and seals every log that is not sealed yet, and registers our own.
 pub async fn take_over(parts: &NodeParts) -> Result<TakenOver, StartError> {
     let incarnation = parts.incarnation;
-    let options = EmbeddedOptions { exclusive: parts.folder.is_some(), ..EmbeddedOptions::default() };
-    let embedded = EmbeddedStore::open(parts.store.clone(), incarnation, &parts.random, options).await?;
-    let meta: Arc<dyn MetaStore> = Arc::new(embedded);
+    let meta = metadata(parts).await?;
     fail::fail_point!("node::metadata_taken_over");
     let cluster_id = cluster_id(&*meta, &parts.random).await?;
     let logs = log_store(parts, meta.clone()).map_err(StartError::from_storage)?;
+    let (log, history) = own_log(&*meta, &*logs, incarnation).await?;
+    fail::fail_point!("node::log_registered");
+    let (meta, meta_fenced): (Arc<dyn MetaStore>, _) = match parts.metadata {
+        Metadata::Embedded => (meta, None),
+        Metadata::Shared(_) => {
+            let owned = OwnedStore::new(meta, log);
+            let fenced = owned.fenced();
+            (Arc::new(owned), Some(fenced))
+        }
+    };
+    Ok(TakenOver { incarnation, meta, meta_fenced, logs, cluster_id, log, history })
+}
 
-    let mut history = registry::logs(&*meta).await.map_err(StartError::from_storage)?;
-    let mut sealed = Vec::new();
-    for (number, record) in &mut history {
-        if record.state != LogState::Sealed {
-            *record = fence(&*meta, &*logs, *number, incarnation).await?;
-            sealed.push((*number, record.clone()));
+/// The metadata store, once it is certain that it is this storage's.
+async fn metadata(parts: &NodeParts) -> Result<Arc<dyn MetaStore>, StartError> {
+    match &parts.metadata {
+        Metadata::Embedded => {
+            binding::refuse_bound(&parts.store).await?;
+            let options = EmbeddedOptions { exclusive: parts.folder.is_some(), ..EmbeddedOptions::default() };
+            let embedded = EmbeddedStore::open(parts.store.clone(), parts.incarnation, &parts.random, options).await?;
+            Ok(Arc::new(embedded))
+        }
+        Metadata::Shared(meta) => {
+            binding::bind(&parts.store, &**meta, &parts.random).await?;
+            Ok(meta.clone())
         }
     }
-    fail::fail_point!("node::logs_fenced");
-    let log = registry::register(&*meta, incarnation, &sealed).await.map_err(StartError::from_storage)?;
-    fail::fail_point!("node::log_registered");
-    Ok(TakenOver { incarnation, meta, logs, cluster_id, log, history })
+}
+
+/// Fences and seals all logs that are not, and registers our own. If another broker registers one meanwhile (only a
+/// shared store lets it) that one has to be fenced as well: its writer may be serving already.
+async fn own_log(
+    meta: &dyn MetaStore,
+    logs: &dyn LogStore,
+    incarnation: Incarnation,
+) -> Result<(u64, Vec<(u64, LogRecord)>), StartError> {
+    loop {
+        // Before the list: whatever the list does not show, this does not count.
+        let newest = registry::newest(meta).await.map_err(StartError::from_storage)?;
+        let mut history = registry::logs(meta).await.map_err(StartError::from_storage)?;
+        let mut sealed = Vec::new();
+        for (number, record) in &mut history {
+            if record.state != LogState::Sealed {
+                *record = fence(meta, logs, *number, incarnation).await?;
+                sealed.push((*number, record.clone()));
+            }
+        }
+        fail::fail_point!("node::logs_fenced");
+        let registered = match meta::planted::bug("register-after-stale-listing") {
+            true => registry::register(meta, incarnation, &sealed).await.map(Some),
+            false => registry::register_after(meta, newest, incarnation, &sealed).await,
+        };
+        if let Some(log) = registered.map_err(StartError::from_storage)? {
+            return Ok((log, history));
+        }
+        tracing::info!("another log was registered meanwhile, looking again");
+    }
 }
 
 fn log_store(parts: &NodeParts, meta: Arc<dyn MetaStore>) -> storage::error::Result<Arc<dyn LogStore>> {
@@ -155,3 +203,6 @@ pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions)
     tracing::info!(logs = taken.history.len(), fragments, took_ms, "rebuilt all partitions");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

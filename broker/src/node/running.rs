@@ -1,5 +1,6 @@
 //! A broker that serves: what it consists of, how it is stopped, how it ends.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use meta::store::MetaStore;
@@ -31,6 +32,8 @@ pub struct Node {
     broker: Arc<Broker>,
     log: Arc<dyn Log>,
     meta: Arc<dyn MetaStore>,
+    /// Becomes true when the metadata refuses us because somebody has taken over, if it is a store that can.
+    meta_fenced: Option<watch::Receiver<bool>>,
     server: Server,
     /// Keeps the folder locked for as long as anything here may write to it.
     _folder: Option<Arc<Folder>>,
@@ -50,7 +53,7 @@ impl Node {
         let index_cache_bytes = config.memory_bytes / INDEX_CACHE_SHARE;
         let reader = Reader::new(tail, taken.logs.clone(), budget.clone(), index_cache_bytes);
 
-        let ownership = Ownership::new(taken.meta.clone(), taken.log, taken.incarnation, parts.folder.is_some());
+        let ownership = Ownership::new();
         let partitions = Arc::new(Partitions::new(config.clone(), reader, ownership.clone()));
         replay(&taken, &topics, &partitions).await?;
 
@@ -66,6 +69,7 @@ impl Node {
         partitions.add_listener(coordinator.listener());
 
         let log = taken.logs.open(taken.log, taken.incarnation, sink).await.map_err(StartError::from_storage)?;
+        ownership.guard(&log);
         let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
         partitions.become_leader(log.clone(), leader_epoch);
 
@@ -86,7 +90,8 @@ impl Node {
         let service = Arc::new(Table::new(broker.clone()));
         let options = ServerOptions::from(&*broker.config);
         let server = Server::start(parts.listener, service, budget, parts.metrics, options);
-        Ok(Self { broker, log, meta: taken.meta, server, _folder: parts.folder.take() })
+        let (meta, meta_fenced) = (taken.meta, taken.meta_fenced);
+        Ok(Self { broker, log, meta, meta_fenced, server, _folder: parts.folder.take() })
     }
 
     pub fn broker(&self) -> &Arc<Broker> {
@@ -94,7 +99,19 @@ impl Node {
     }
 
     /// Serves until it is told to stop or has lost its log.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Ended {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
+        let meta_fenced = self.meta_fenced.take();
+        let ownership = self.broker.ownership.clone();
+        let refused_by_metadata = async {
+            // An error means that the store is gone, and with it whatever it could have refused.
+            if let Some(mut fenced) = meta_fenced
+                && fenced.wait_for(|fenced| *fenced).await.is_ok()
+            {
+                let why = "fenced: another broker has registered a newer log, and changes the metadata now";
+                ownership.declare_lost(Loss::Fenced(why.to_owned()));
+            }
+            std::future::pending::<Infallible>().await
+        };
         let asked = async {
             // An error means that nobody is left who could ask.
             if stop.wait_for(|stop| *stop).await.is_err() {
@@ -111,6 +128,7 @@ impl Node {
                     Loss::Failed(why) => Ended::Failed(why),
                 }
             }
+            never = refused_by_metadata => match never {},
             () = asked => self.shut_down().await,
         }
     }

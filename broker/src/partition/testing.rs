@@ -27,6 +27,16 @@ pub fn permit() -> Permit {
 pub struct FakeLog {
     number: u64,
     open: Mutex<Open>,
+    /// What looking for a fence comes to.
+    pub unfenced: Mutex<Unfenced>,
+}
+
+#[derive(Debug, Default)]
+pub struct Unfenced {
+    pub fenced: bool,
+    pub unreachable: bool,
+    /// How often somebody looked.
+    pub looks: u32,
 }
 
 #[derive(Default)]
@@ -38,7 +48,7 @@ struct Open {
 
 impl FakeLog {
     pub fn new(number: u64) -> Arc<Self> {
-        Arc::new(Self { number, open: Mutex::default() })
+        Arc::new(Self { number, open: Mutex::default(), unfenced: Mutex::default() })
     }
 
     /// What was enqueued since the last cut: a fragment on its way.
@@ -129,6 +139,18 @@ impl Log for FakeLog {
 
     fn durable_end(&self) -> FragmentId {
         FragmentId { log: self.number, segment: 0, fragment: self.open.lock().fragment }
+    }
+
+    async fn confirm_unfenced(&self) -> Result<()> {
+        let mut unfenced = self.unfenced.lock();
+        unfenced.looks += 1;
+        if unfenced.fenced {
+            return Err(Error::Fenced { what: "the log".to_owned(), owner: "somebody else".to_owned() });
+        }
+        if unfenced.unreachable {
+            return Err(Error::Unavailable { what: "the log".to_owned(), source: "as told".into() });
+        }
+        Ok(())
     }
 }
 

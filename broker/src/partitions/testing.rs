@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use meta::memory::MemoryStore;
-use meta::seams::Incarnation;
 use storage::budget::Budget;
 use storage::entry::TopicPartition;
-use storage::log::DurableSink;
+use storage::log::{DurableSink, Log};
 use storage::reader::Reader;
 use storage::tail::Tail;
 use uuid::Uuid;
@@ -31,10 +29,13 @@ impl Rig {
     pub fn new(tail_bytes: usize) -> Self {
         let store = Arc::new(FakeStore::default());
         let reader = Reader::new(Arc::new(Tail::new(tail_bytes)), store.clone(), Budget::new(1 << 30), 1 << 20);
-        let ownership = Ownership::new(Arc::new(MemoryStore::new()), 4, Incarnation(1), true);
+        let ownership = Ownership::new();
+        let log = FakeLog::new(4);
+        let guarded: Arc<dyn Log> = log.clone();
+        ownership.guard(&guarded);
         let config = Arc::new(BrokerConfig::default());
         let partitions = Arc::new(Partitions::new(config, reader, ownership.clone()));
-        Self { log: FakeLog::new(4), store, partitions, ownership }
+        Self { log, store, partitions, ownership }
     }
 
     pub fn leading(tail_bytes: usize, topic: Uuid, partitions: i32) -> Self {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use broker::config::BrokerConfig;
 use broker::listener::{Listener, Stream};
 use broker::metrics::Metrics;
-use broker::node::{Ended, Node, NodeParts};
+use broker::node::{Ended, Metadata, Node, NodeParts};
 use meta::seams::Incarnation;
 use storage::metered::MeteredStore;
 use tokio::time::Duration;
@@ -53,6 +53,7 @@ async fn run(parts: Parts) -> Exit {
     };
     let parts = NodeParts {
         config,
+        metadata: Metadata::Embedded,
         incarnation: Incarnation::generate(&parts.random),
         store: Arc::new(store),
         counters,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use meta::error::ErrorKind;
 use meta::records::LogState;
 use meta::seams::Incarnation;
 
@@ -79,8 +80,11 @@ pub async fn a_fenced_writer_acknowledges_nothing_more(backend: &Backend) {
     let store = (backend.open)();
     let opened = backend.open_log(&*store, Incarnation(1)).await;
     all_durable(&enqueue_all(&*opened.log, &some_entries(0, 5, 2))).await;
+    opened.log.confirm_unfenced().await.unwrap();
     let other = if backend.shared { (backend.open)() } else { store.clone() };
     let record = backend.recover(&*other, opened.number, Incarnation(2)).await;
+    let confirmed = opened.log.confirm_unfenced().await;
+    assert!(confirmed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced), "{confirmed:?}");
     let late = enqueue_all(&*opened.log, &some_entries(1, 5, 2));
     for pending in &late {
         assert_eq!(pending.resolved().await, Outcome::Fenced);

@@ -19,6 +19,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 struct Request {
     segment: u32,
     end: u64,
+    /// The writer can go on without: an attempt that changed nothing is not repeated.
+    if_possible: bool,
     answer: oneshot::Sender<Result<u32>>,
 }
 
@@ -41,19 +43,42 @@ impl Roller {
 
     /// Records where a segment ends and registers the next one. Blocks. After an error it may have happened or not.
     pub fn next_segment(&self, segment: u32, end: u64) -> Result<u32> {
+        self.ask(segment, end, false).and_then(|next| next)
+    }
+
+    /// The same, if the metadata store can be reached. None if it cannot: then nothing has happened.
+    pub fn next_segment_if_possible(&self, segment: u32, end: u64) -> Result<Option<u32>> {
+        match self.ask(segment, end, true)? {
+            Ok(next) => Ok(Some(next)),
+            Err(error) if error.kind() == ErrorKind::Retriable => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ask(&self, segment: u32, end: u64, if_possible: bool) -> Result<Result<u32>> {
         const CLOSED: Error = Error::Closed { what: "the runtime" };
         let (answer, answered) = oneshot::channel();
-        self.0.blocking_send(Request { segment, end, answer }).map_err(|_| CLOSED)?;
-        answered.blocking_recv().map_err(|_| CLOSED)?
+        self.0.blocking_send(Request { segment, end, if_possible, answer }).map_err(|_| CLOSED)?;
+        answered.blocking_recv().map_err(|_| CLOSED)
     }
 }
 
 async fn register(meta: &dyn MetaStore, log: u64, writer: Incarnation, request: &Request) -> Result<u32> {
     let mut backoff = BACKOFF;
+    let mut doubted = false;
     for attempt in 1.. {
         match registry::next_segment(meta, log, writer, request.segment, request.end).await {
+            Err(error) if error.kind() == ErrorKind::Retriable && request.if_possible && !doubted => {
+                tracing::warn!(log, segment = request.segment, %error, "going on in this segment for now");
+                return Err(error);
+            }
+            // The last answer alone would say that nothing has happened.
+            Err(error) if error.kind() == ErrorKind::Retriable && doubted && attempt == ATTEMPTS => {
+                return Err(Error::Unknown { what: error.to_string() });
+            }
             Err(error) if settles_later(&error) && attempt < ATTEMPTS => {
                 tracing::warn!(log, segment = request.segment, %error, attempt, "could not register the next segment");
+                doubted |= error.kind() == ErrorKind::Unknown;
             }
             settled => return settled,
         }

@@ -8,10 +8,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use meta::error::ErrorKind;
 use meta::seams::Incarnation;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::queue::{Batch, End, Queue, Work};
 use super::roller::Roller;
@@ -21,6 +23,9 @@ use crate::error::{Error, Result};
 use crate::files::SegmentFiles;
 use crate::fragment::{self, EncodedFragment, FragmentBuilder};
 use crate::log::{DurableFragment, DurableSink, Fate, Outcome};
+
+/// Pause before another attempt to begin a segment that could not be registered.
+const ROLL_PAUSE: Duration = Duration::from_secs(2);
 
 /// How a writer's thread ended.
 #[derive(Debug, Clone)]
@@ -48,6 +53,8 @@ struct Running {
     segment: Segment,
     /// Of the entries that are being written.
     in_flight: Option<Arc<Fate>>,
+    /// When to try again to begin the next segment, after it was not possible.
+    roll_at: Option<Instant>,
 }
 
 impl Writer {
@@ -62,7 +69,7 @@ impl Writer {
         };
         // If nobody waits any more, the queue has been told to stop.
         let _ = started.send(Ok(()));
-        let mut running = Running { writer: self, segment, in_flight: None };
+        let mut running = Running { writer: self, segment, in_flight: None, roll_at: None };
         let end = running.work();
         running.finish(end);
     }
@@ -96,8 +103,8 @@ impl Running {
 
     fn write(&mut self, batch: Batch) -> Result<(), End> {
         self.in_flight = Some(batch.fate);
-        if self.segment.position >= self.writer.segment_bytes {
-            self.next_segment().map_err(|error| ended_by(&error))?;
+        if self.segment.position >= self.writer.segment_bytes && self.roll_at.is_none_or(|at| at <= Instant::now()) {
+            self.next_segment_if_possible().map_err(|error| ended_by(&error))?;
         }
         let mut encoded = self.encode(batch.entries);
         let position = match self.segment.append(&encoded.parts, encoded.total_length()) {
@@ -156,11 +163,28 @@ impl Running {
         end.map_or(Ok(()), Err)
     }
 
+    /// Goes on in a new file, unless the metadata store cannot be reached: a segment may be longer than it should.
+    fn next_segment_if_possible(&mut self) -> Result<()> {
+        let Segment { number, next_fragment, .. } = self.segment;
+        match self.writer.roller.next_segment_if_possible(number, next_fragment)? {
+            Some(next) => self.begin(next),
+            None => {
+                self.roll_at = Some(Instant::now() + ROLL_PAUSE);
+                Ok(())
+            }
+        }
+    }
+
     /// Goes on in a new file. After an error nothing may be written any more: the old segment's end may be recorded.
     fn next_segment(&mut self) -> Result<()> {
         let number = self.writer.roller.next_segment(self.segment.number, self.segment.next_fragment)?;
+        self.begin(number)
+    }
+
+    fn begin(&mut self, number: u32) -> Result<()> {
         fail::fail_point!("file_log::registered");
         self.segment = create_segment(&*self.writer.files, self.writer.log, number)?;
+        self.roll_at = None;
         self.writer.queue.durable(self.next_id(), 0);
         Ok(())
     }

@@ -25,6 +25,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::fence::fence_object;
+use super::gets::Gets;
 use super::options::WriterOptions;
 use super::window::{Head, Window};
 use super::writer::{Batch, Command, Identified, ObjectLog, Shared, Stop};
@@ -41,6 +42,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub(super) fn start(
     id: Identified,
     settler: Settler,
+    gets: Gets,
     meta: Arc<dyn MetaStore>,
     options: WriterOptions,
     sink: Arc<dyn DurableSink>,
@@ -64,7 +66,8 @@ pub(super) fn start(
         finished: false,
     };
     let task = tokio::spawn(flusher.run());
-    Arc::new(ObjectLog { shared, meta, commands, flusher: task.abort_handle() })
+    let check_limit = options.call_timeout;
+    Arc::new(ObjectLog { shared, meta, commands, gets, check_limit, flusher: task.abort_handle() })
 }
 
 /// A fragment in flight.
@@ -175,6 +178,7 @@ impl Flusher {
         let durable_through = self.window.durable_end().checked_sub(1);
         let encoded = batch.entries.finish(id, self.id.incarnation, durable_through);
         self.last_flush = Some(Instant::now());
+        self.shared.queue.lock().next_fragment = id.fragment + 1;
         tracing::debug!(fragment = %id, bytes = encoded.total_length(), entries = encoded.entries.len(), "flushing");
         self.put(id, encoded.parts.into_iter().collect(), encoded.identity.clone());
         let (identity, index, entries) = (encoded.identity, encoded.index, encoded.entries);
@@ -270,6 +274,7 @@ impl Flusher {
     /// Goes on in a new segment, beginning with what was in flight. The current one ends at `end`.
     async fn next_segment(&mut self, end: u64) -> Result<(), Stop> {
         let Identified { number, incarnation } = self.id;
+        self.shared.queue.lock().rolling = true;
         loop {
             match registry::next_segment(self.meta.as_ref(), number, incarnation, self.segment, end).await {
                 Ok(next) => {
@@ -293,7 +298,8 @@ impl Flusher {
             let entries: FragmentBuilder = flight.entries.into_iter().collect();
             self.again.push_front(Batch { entries, fate: flight.fate });
         }
-        self.shared.queue.lock().durable_end = self.fragment_id(0);
+        let mut queue = self.shared.queue.lock();
+        (queue.durable_end, queue.next_fragment, queue.rolling) = (self.fragment_id(0), 0, false);
         Ok(())
     }
 

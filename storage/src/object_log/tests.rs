@@ -18,6 +18,7 @@ use crate::samples::{RecordingSink, TxnFault, UncertainMeta, entry, partition};
 mod races;
 mod reads;
 mod recovery;
+mod unfenced;
 mod writing;
 
 const WRITER: Incarnation = Incarnation(0x11);

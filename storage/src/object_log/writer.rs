@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use meta::seams::Incarnation;
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::gets::Gets;
+use super::unfenced::{self, Standing};
 use crate::entry::{Entry, FragmentId};
 use crate::error::{Error, Result};
 use crate::fragment::FragmentBuilder;
@@ -69,6 +72,10 @@ pub(super) struct Queue {
     /// Enqueued and not yet durable, whether in this queue or in flight.
     pub pending_bytes: usize,
     pub durable_end: FragmentId,
+    /// Above every fragment of the current segment that was ever sent: set before the first attempt.
+    pub next_fragment: u64,
+    /// A next segment is being registered: the current one may not be the last any more.
+    pub rolling: bool,
     /// The fate of everything enqueued from now on, once the writer takes no more.
     pub ended: Option<Arc<Fate>>,
     pub stop: Option<Stop>,
@@ -83,6 +90,8 @@ impl Shared {
             full: VecDeque::new(),
             pending_bytes: 0,
             durable_end: FragmentId { log: id.number, segment: 0, fragment: 0 },
+            next_fragment: 0,
+            rolling: false,
             ended: None,
             stop: None,
             closed_at: None,
@@ -129,6 +138,9 @@ pub(super) struct ObjectLog {
     pub shared: Arc<Shared>,
     pub meta: Arc<dyn MetaStore>,
     pub commands: mpsc::Sender<Command>,
+    pub gets: Gets,
+    /// Of a check that nobody has fenced the log.
+    pub check_limit: Duration,
     pub flusher: AbortHandle,
 }
 
@@ -186,6 +198,21 @@ impl Log for ObjectLog {
 
     fn durable_end(&self) -> FragmentId {
         self.shared.queue.lock().durable_end
+    }
+
+    async fn confirm_unfenced(&self) -> Result<()> {
+        let Identified { number, incarnation } = self.shared.id;
+        let standing = || {
+            let queue = self.shared.queue.lock();
+            if let Some(stop) = &queue.stop {
+                return Err(stop.error(number));
+            }
+            if queue.closed_at.is_some() {
+                return Err(Error::Closed { what: "the log" });
+            }
+            Ok(Standing { durable_end: queue.durable_end, next: queue.next_fragment, rolling: queue.rolling })
+        };
+        unfenced::confirm(&self.gets, incarnation, self.check_limit, standing).await
     }
 }
 

@@ -141,3 +141,24 @@ async fn a_record_that_makes_no_sense_is_corrupt_by_name() {
         assert!(error.to_string().contains("logs/0000000001"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_log_is_not_registered_past_one_that_was_not_seen() {
+    let meta = UncertainMeta::new();
+    let before = newest(&meta).await.unwrap();
+    assert_eq!(register_after(&meta, before, A, &[]).await.unwrap(), Some(1));
+    // B looked before A registered: A may be serving by now.
+    assert_eq!(register_after(&meta, before, B, &[]).await.unwrap(), None);
+    let seen = newest(&meta).await.unwrap();
+    let recovered = sealed(&begin_sealing(&meta, 1).await.unwrap(), 0);
+    meta.script([TxnFault::AppliedUnknown]);
+    assert_eq!(register_after(&meta, seen, B, &[(1, recovered)]).await.unwrap(), None, "nobody can tell");
+    // Looking again it finds a log of its own, which it recovers like any other.
+    let all = logs(&meta).await.unwrap();
+    assert_eq!(
+        all.iter().map(|(number, log)| (*number, log.writer, log.state)).collect::<Vec<_>>(),
+        [(1, A, LogState::Sealed), (2, B, LogState::Open)]
+    );
+    let own = sealed(&begin_sealing(&meta, 2).await.unwrap(), 0);
+    assert_eq!(register_after(&meta, newest(&meta).await.unwrap(), B, &[(2, own)]).await.unwrap(), Some(3));
+}

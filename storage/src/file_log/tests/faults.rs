@@ -6,6 +6,7 @@ use super::*;
 use crate::conformance::{Opened, all_durable, bytes_of_run, enqueue_all, indexes, some_entries};
 use crate::entry::{EntryMeta, TopicPartition};
 use crate::partition_index::PartitionIndex;
+use crate::samples::{TxnFault, UncertainMeta};
 
 /// Every entry of a sealed log, in order, after reading and checking all of its data.
 async fn content(store: &dyn LogStore, number: u64, record: &LogRecord) -> Vec<(TopicPartition, EntryMeta)> {
@@ -162,6 +163,33 @@ async fn segments_follow_each_other_by_length() {
     assert!(disk.paths().iter().all(|path| disk.content(path).unwrap().len() < 30_000));
     let sealed = survives_power_cut(&disk, &backend, &opened).await;
     assert_eq!(sealed.segments.len(), segments as usize + 1);
+}
+
+/// A segment that is long enough is not worth a stop: while the metadata cannot be reached it grows.
+#[tokio::test]
+async fn without_metadata_a_segment_just_grows() {
+    let disk = FaultyDisk::new(1);
+    let meta = UncertainMeta::new();
+    let (files, of_stores) = (disk.clone(), meta.clone());
+    let options = FileLogOptions { segment_bytes: 20_000, ..small() };
+    let open = move || -> Arc<dyn LogStore> {
+        Arc::new(FileLogStore::new(files.files(), Arc::new(of_stores.clone()), options).unwrap())
+    };
+    let backend = Backend { meta: Arc::new(meta.clone()), open: Box::new(open), shared: false };
+    let opened = backend.open_log(&*(backend.open)(), Incarnation(1)).await;
+    meta.script([TxnFault::Unavailable]);
+    for round in 0..30 {
+        all_durable(&enqueue_all(&*opened.log, &some_entries(round, 4, 3))).await;
+    }
+    assert_eq!(opened.log.durable_end().segment, 0, "one attempt, and none since");
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    // Applied, and nobody can tell: that has to be found out before anything else is written.
+    meta.script([TxnFault::AppliedUnknown]);
+    for round in 30..34 {
+        all_durable(&enqueue_all(&*opened.log, &some_entries(round, 4, 3))).await;
+    }
+    assert_eq!(opened.log.durable_end().segment, 1);
+    survives_power_cut(&disk, &backend, &opened).await;
 }
 
 #[tokio::test]

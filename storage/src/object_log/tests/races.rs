@@ -1,5 +1,7 @@
 //! A writer and two recoverers against each other, on a store where everything ambiguous happens, under many seeds.
 
+use parking_lot::Mutex;
+
 use super::*;
 
 /// What one such run came to, for comparing two runs of one seed.
@@ -23,6 +25,20 @@ async fn fight(seed: u64) -> Trace {
         ..WriterOptions::default()
     };
     let writer = world.writer().await;
+    // Looks for a fence all the time, and notes when the last look began that found the log unfenced.
+    let (log, confirmed) = (writer.log.clone(), Arc::new(Mutex::new(began)));
+    let noted = confirmed.clone();
+    let looking = tokio::spawn(async move {
+        loop {
+            let began = Instant::now();
+            match log.confirm_unfenced().await {
+                Ok(()) => *noted.lock() = began,
+                Err(error) if error.kind() == ErrorKind::Retriable => {}
+                Err(_) => return,
+            }
+            sleep(Duration::from_millis(7)).await;
+        }
+    });
     let mut fencers = Vec::new();
     let mut pending = Vec::new();
     for offset in 0..80 {
@@ -30,16 +46,21 @@ async fn fight(seed: u64) -> Trace {
         sleep(Duration::from_millis(12)).await;
         if offset == 40 || offset == 42 + (seed % 5) as i64 {
             let (world, sealer) = (world.clone(), if offset == 40 { SEALER } else { OTHER_SEALER });
-            fencers.push(tokio::spawn(async move { world.fence(1, sealer).await }));
+            fencers.push(tokio::spawn(async move { (world.fence(1, sealer).await, Instant::now()) }));
         }
     }
     let mut ends = Vec::new();
+    let mut serves = None;
     for fencer in fencers {
-        ends.push(fencer.await.unwrap().unwrap());
+        let (end, at) = fencer.await.unwrap();
+        ends.push(end.unwrap());
+        serves = Some(serves.map_or(at, |serves: Instant| serves.min(at)));
     }
     assert!(ends.iter().all(|end| *end == ends[0]), "seed {seed}: recoverers disagree: {ends:?}");
     let outcomes = all(&pending).await;
     let told = writer.sink.offsets();
+    looking.await.unwrap();
+    assert!(Some(*confirmed.lock()) < serves, "seed {seed}: found unfenced after another one could serve");
     // Whatever was still on its way lands now, and then a third recoverer looks.
     world.store.set_plan(FaultPlan::default());
     sleep(Duration::from_secs(60)).await;

@@ -145,7 +145,7 @@ async fn an_unknown_fragment_that_had_landed_is_found_to_be_durable() {
 }
 
 /// `unknown_after` is so many calls.
-const UNTIL_UNKNOWN: usize = 3;
+pub(super) const UNTIL_UNKNOWN: usize = 3;
 
 /// So many PUTs of fragment 1 get no answer, while 2 and 3 have landed above it.
 async fn stuck_at_one(world: &World, puts: usize) -> (Writer, Vec<Pending>) {

@@ -1,0 +1,147 @@
+//! Which metadata a storage belongs to, when that is kept elsewhere.
+//!
+//! Logs are numbered by their metadata. A broker on somebody else's metadata, or on none although its storage has data,
+//! would seal logs that it cannot see, or give numbers again. So storage and shared metadata carry the same random id,
+//! and a broker refuses to start on a pair that does not match:
+//!
+//! | the storage's object | the metadata's key | |
+//! |---|---|---|
+//! | none | none | both are made, the object first, if the storage holds no data |
+//! | an id | none | the key is made if the storage holds no data (a first start ended half-way), else refused |
+//! | none | an id | refused: it is another storage's metadata |
+//! | an id | an id | must be the same |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use meta::error::{Error as MetaError, Result as MetaResult};
+use meta::keys::{object, store as keys};
+use meta::records::{self, StorageRecord};
+use meta::seams::Random;
+use meta::settled::{Identity, Patience, Settled, Settler};
+use meta::store::{MetaStore, Txn, TxnOutcome};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tokio::time::{sleep, timeout};
+
+use super::StartError;
+
+const ATTEMPTS: u32 = 5;
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// An id, as both sides hold it.
+const ID_DIGITS: usize = 32;
+
+/// With embedded metadata: fails if the storage's is kept elsewhere.
+pub async fn refuse_bound(store: &Arc<dyn ObjectStore>) -> Result<(), StartError> {
+    match object_id(store).await? {
+        None => Ok(()),
+        Some(_) => Err(StartError::Mismatch(
+            "the metadata of this storage is in etcd: start it with --metadata etcd://... as before".to_owned(),
+        )),
+    }
+}
+
+/// With shared metadata: makes sure that it is this storage's.
+pub async fn bind(store: &Arc<dyn ObjectStore>, meta: &dyn MetaStore, random: &Random) -> Result<(), StartError> {
+    let mut before = None;
+    loop {
+        let seen = (object_id(store).await?, key_id(meta).await?);
+        let why = match &seen {
+            (Some(object), Some(key)) if object == key => return Ok(()),
+            (_, Some(_)) => "this metadata belongs to another storage: choose another prefix in --metadata",
+            (Some(id), None) if !holds(store, object::logs_prefix()).await? => {
+                create_key(meta, id).await?;
+                continue;
+            }
+            (Some(_), None) => "this storage has data that this metadata knows nothing of: is --metadata as it was?",
+            (None, None) => {
+                let embedded = holds(store, object::journal_prefix()).await?;
+                if !embedded && !holds(store, object::logs_prefix()).await? {
+                    create_object(store, random).await?;
+                    continue;
+                }
+                "this storage has data whose metadata is embedded in it: start it without --metadata"
+            }
+        };
+        // Another broker's first start may have been seen half-done: what is looked at one after the other is only
+        // believed when it is still so.
+        if before.as_ref() == Some(&seen) {
+            return Err(StartError::Mismatch(why.to_owned()));
+        }
+        before = Some(seen);
+    }
+}
+
+async fn key_id(meta: &dyn MetaStore) -> MetaResult<Option<String>> {
+    let found = meta.get(keys::STORAGE).await?;
+    found.map(|found| Ok(records::decode::<StorageRecord>(keys::STORAGE, &found.value)?.id)).transpose()
+}
+
+async fn create_key(meta: &dyn MetaStore, id: &str) -> MetaResult<()> {
+    let record = records::encode(&StorageRecord { id: id.to_owned() });
+    match meta.commit(Txn::new().if_absent(keys::STORAGE).put(keys::STORAGE, record)).await {
+        // Whoever was first, and if nobody knows: the next look tells.
+        Ok(TxnOutcome::Committed { .. } | TxnOutcome::Conflict { .. }) | Err(MetaError::Unknown { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn create_object(store: &Arc<dyn ObjectStore>, random: &Random) -> Result<(), StartError> {
+    let id = Bytes::from(format!("{:0ID_DIGITS$x}", random.next_u128()));
+    let identity = Identity { range: 0..ID_DIGITS as u64, bytes: id.clone() };
+    let settler = Settler::new(store.clone());
+    match settler.create(&object::binding(), PutPayload::from(id), &identity, &Patience::default()).await {
+        Settled::Ours | Settled::Theirs { .. } => Ok(()),
+        Settled::Unknown { why } => Err(MetaError::Unknown { what: why }.into()),
+    }
+}
+
+/// What the storage says, if it says anything.
+async fn object_id(store: &Arc<dyn ObjectStore>) -> MetaResult<Option<String>> {
+    let path = object::binding();
+    let read = || {
+        let (store, path) = (store.clone(), path.clone());
+        async move {
+            match store.get(&path).await {
+                Ok(found) => Ok(Some(found.bytes().await?)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+    };
+    let Some(bytes) = repeated(&path, read).await? else { return Ok(None) };
+    let id = std::str::from_utf8(&bytes).ok().filter(|id| id.len() == ID_DIGITS);
+    let why = || "it does not hold the id of a metadata store".to_owned();
+    id.map(|id| Some(id.to_owned())).ok_or_else(|| MetaError::Corrupt { key: path.to_string(), why: why() })
+}
+
+async fn holds(store: &Arc<dyn ObjectStore>, prefix: Path) -> MetaResult<bool> {
+    let list = || {
+        let (store, prefix) = (store.clone(), prefix.clone());
+        async move { store.list(Some(&prefix)).next().await.transpose().map(|first| first.is_some()) }
+    };
+    repeated(&prefix, list).await
+}
+
+async fn repeated<T, Answer>(path: &Path, call: impl Fn() -> Answer) -> MetaResult<T>
+where
+    Answer: Future<Output = Result<T, object_store::Error>>,
+{
+    let mut failed: Box<dyn std::error::Error + Send + Sync> = "no answer in time".into();
+    for attempt in 0..ATTEMPTS {
+        match timeout(CALL_TIMEOUT, call()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => failed = Box::new(error),
+            Err(_) => {}
+        }
+        sleep(BACKOFF * 2_u32.pow(attempt)).await;
+    }
+    Err(MetaError::Unavailable { what: path.to_string(), source: failed })
+}
+
+#[cfg(test)]
+mod tests;

@@ -59,11 +59,10 @@ async fn take_over(first: &mut Broker, launch: &Launch, second: &Launch) -> Brok
     second_broker
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_broker_on_a_bucket_takes_over() {
+async fn takes_over(backend: Backend) {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let launch = Backend::S3.launch(&folder.path().join("first")).await;
+    let launch = backend.launch(&folder.path().join("first")).await;
     let mut first = launch.start().await;
     clients::create_topic(&launch.kafka, "contested", 3).await;
     let second = launch.elsewhere(&folder.path().join("second"));
@@ -72,6 +71,16 @@ async fn a_second_broker_on_a_bucket_takes_over() {
     let record = FutureRecord::<(), str>::to("contested").partition(0).payload("after");
     producer.send(record, clients::LIMIT).await.expect("the second broker acknowledges");
     assert_eq!(second_broker.exited(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_broker_on_a_bucket_takes_over() {
+    takes_over(Backend::S3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_broker_on_a_bucket_with_etcd_takes_over() {
+    takes_over(Backend::S3AndEtcd).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,13 +101,12 @@ async fn an_idle_broker_learns_that_it_was_fenced_when_it_is_asked() {
     reading.abort();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_slept_through_a_takeover_is_fenced() {
+async fn slept_through_a_takeover(backend: Backend, rounds: u64) {
     let _turn = alone().await;
     let mut dice = Dice::new("sleeper");
-    for _ in 0..scale("WOODPECKER_TEST_SLEEP_ROUNDS", 3) {
+    for _ in 0..rounds {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let launch = Backend::S3.launch(&folder.path().join("first")).await;
+        let launch = backend.launch(&folder.path().join("first")).await;
         let mut first = launch.start().await;
         clients::create_topic(&launch.kafka, "slept", 3).await;
         let workload = Workload::start(&launch.kafka, Load::small("slept", false));
@@ -117,6 +125,16 @@ async fn a_broker_that_slept_through_a_takeover_is_fenced() {
         }
         history.assert_sound(&Rules::plain_without_retries(), "what was acknowledged before and after the sleep");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_slept_through_a_takeover_is_fenced() {
+    slept_through_a_takeover(Backend::S3, scale("WOODPECKER_TEST_SLEEP_ROUNDS", 3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_with_etcd_that_slept_through_a_takeover_is_fenced() {
+    slept_through_a_takeover(Backend::S3AndEtcd, scale("WOODPECKER_TEST_SLEEP_ROUNDS", 3).div_ceil(3)).await;
 }
 
 /// Lets two brokers want the same place: each start fences the other. `met` is told whenever another one holds it.
@@ -143,11 +161,10 @@ async fn fight(workload: &Workload, mut holder: Broker, one: &Launch, other: &La
 }
 
 /// Clients know both addresses and send to whichever answers.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_brokers_that_fight_over_a_bucket_lose_nothing() {
+async fn two_fight_and_lose_nothing(backend: Backend) {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let one = Backend::S3.launch(&folder.path().join("one")).await;
+    let one = backend.launch(&folder.path().join("one")).await;
     let other = one.elsewhere(&folder.path().join("other"));
     let holder = one.start().await;
     clients::create_topic(&one.kafka, "fought", 3).await;
@@ -156,6 +173,16 @@ async fn two_brokers_that_fight_over_a_bucket_lose_nothing() {
     let history = workload.finish(holder.kafka()).await;
     println!("fight: {} acknowledged", history.acknowledged());
     history.assert_sound(&Rules::plain_without_retries(), "two brokers and one bucket");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_brokers_that_fight_over_a_bucket_lose_nothing() {
+    two_fight_and_lose_nothing(Backend::S3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_brokers_that_fight_over_a_bucket_and_etcd_lose_nothing() {
+    two_fight_and_lose_nothing(Backend::S3AndEtcd).await;
 }
 
 /// Clients know one address, behind which the brokers change: a retry of what one broker took reaches the other. (With

@@ -20,6 +20,8 @@ pub mod connection;
 
 pub mod stores;
 
+pub mod shared;
+
 pub mod model;
 
 pub mod session;

@@ -45,6 +45,7 @@ pub const BUGS: &[(&str, &str)] = &[
         "etcd-lost-answer-is-failure",
         "a transaction in etcd whose answer got lost is taken for one that failed (rule 12)",
     ),
+    ("ownership-never-checked", "a fenced broker that never writes goes on serving reads (rule 6)"),
     ("commit-by-a-former-owner", "a metadata transaction does not compare that its broker still owns its log"),
     ("register-after-stale-listing", "a log is registered although another was since the logs were listed and fenced"),
     ("own-fence-proves-nothing-lost", "a writer that finds its own fence takes its log for unfenced (rule 6)"),

@@ -81,6 +81,9 @@ pub async fn register_after(
     sealed: &[(u64, LogRecord)],
 ) -> Result<Option<u64>> {
     let number = newest.number + 1;
+    if sealed.iter().any(|(sealed, _)| *sealed >= number) {
+        return Ok(None); // listed after `newest` was read
+    }
     let record =
         LogRecord { writer, state: LogState::Open, segments: vec![SegmentRecord { end: None }], recover_from: 0 };
     let mut txn = Txn::new()

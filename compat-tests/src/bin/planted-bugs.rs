@@ -2,7 +2,7 @@
 //!
 //! Builds all tests once, with the feature `planted-bugs` and in a target folder of its own. First every suite must pass
 //! with no bug live: a suite that fails by itself would seem to catch everything. Then, per bug, the suites run in
-//! order, those of the crates first and the simulation last, until one fails. A bug that no suite catches fails the
+//! order, those of the crates first, then the simulation and etcd, until one fails. A bug that no suite catches fails the
 //! run. Arguments are names of bugs; without any, all of them are planted.
 
 use std::error::Error;
@@ -50,12 +50,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the unit tests of every crate and the simulation; real processes are not needed to catch these bugs.
+/// Builds the unit tests of every crate, the simulation, and what needs a real etcd; real brokers are not needed to catch
+/// these bugs.
 fn build() -> Result<Vec<Suite>, Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the crate stands in the workspace")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut suites = Vec::new();
-    for selection in [&["-p", "meta", "-p", "storage", "-p", "broker"][..], &["-p", "compat-tests", "--test", "sim"]] {
+    let in_simulation = &["-p", "compat-tests", "--test", "sim"];
+    let on_servers = &["-p", "compat-tests", "--test", "etcd"];
+    for selection in [&["-p", "meta", "-p", "storage", "-p", "broker"][..], in_simulation, on_servers] {
         let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"])
             .args(["--features", "meta/planted-bugs,storage/planted-bugs,broker/planted-bugs"])

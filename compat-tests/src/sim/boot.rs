@@ -53,7 +53,7 @@ async fn run(parts: Parts) -> Exit {
     };
     let parts = NodeParts {
         config,
-        metadata: Metadata::Embedded,
+        metadata: parts.metadata.map_or(Metadata::Embedded, Metadata::Shared),
         incarnation: Incarnation::generate(&parts.random),
         store: Arc::new(store),
         counters,

@@ -150,6 +150,15 @@ fn for_a_while(
 fn outage(cluster: &Arc<Cluster>, dice: &Dice) {
     // Mostly seconds, now and then longer than anybody's patience.
     let how_long = if dice.chance(5) { dice.ms(60_000..=600_000) } else { dice.ms(300..=8000) };
+    if let Some(shared) = cluster.shared.clone().filter(|_| dice.chance(60)) {
+        cluster.trace.note(format_args!("the metadata is down for {} ms", how_long.as_millis()));
+        shared.set_down(true);
+        tokio::spawn(async move {
+            sleep(how_long).await;
+            shared.set_down(false);
+        });
+        return;
+    }
     cluster.trace.note(format_args!("the store is down for {} ms", how_long.as_millis()));
     cluster.store.set_down(true);
     let cluster = Arc::clone(cluster);

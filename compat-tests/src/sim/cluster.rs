@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use futures::future::BoxFuture;
 use meta::faults::FaultStore;
 use meta::seams::{Random, WallClock};
+use meta::store::MetaStore;
 use object_store::ObjectStore;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::dice::Dice;
 use super::net::{HostId, Net, SimListener};
+use super::shared::{HostMeta, SharedMeta};
 use super::stores::{HostStore, Life};
 use super::trace::Trace;
 
@@ -57,6 +59,8 @@ pub type Boot = Arc<dyn Fn(Parts) -> BoxFuture<'static, Exit> + Send + Sync>;
 pub struct Parts {
     pub address: (String, u16),
     pub store: Arc<dyn ObjectStore>,
+    /// Where metadata is kept, if not in the bucket.
+    pub metadata: Option<Arc<dyn MetaStore>>,
     pub random: Random,
     pub clock: Arc<dyn WallClock>,
     pub listener: SimListener,
@@ -67,6 +71,8 @@ pub struct Parts {
 pub struct Cluster {
     pub net: Net,
     pub store: FaultStore,
+    /// Metadata that is kept elsewhere than in the bucket: in every fourth seed.
+    pub shared: Option<SharedMeta>,
     pub trace: Arc<Trace>,
     pub dice: Dice,
     /// Faults have stopped for good.
@@ -84,7 +90,8 @@ impl Cluster {
     pub fn new(net: Net, store: FaultStore, trace: Arc<Trace>, seed: u64, boot: Boot) -> Arc<Self> {
         let dice = Dice::new(seed, "cluster");
         let healed = AtomicBool::new(false);
-        Arc::new(Self { net, store, trace, dice, healed, seed, boot, hosts: Mutex::default() })
+        let shared = (seed % 4 == 3).then(SharedMeta::default);
+        Arc::new(Self { net, store, shared, trace, dice, healed, seed, boot, hosts: Mutex::default() })
     }
 
     /// Starts a new incarnation on a machine. One that still runs there goes on without its address.
@@ -97,10 +104,15 @@ impl Cluster {
         self.hosts.lock().insert(id, Arc::clone(&host));
         self.trace.note(format_args!("host {id} starts on machine {machine}"));
         let dice = Dice::new(self.seed, &format!("host {id}"));
+        let metadata = self.shared.clone().map(|shared| {
+            let dice = Dice::new(self.seed, &format!("host {id}'s metadata"));
+            Arc::new(HostMeta { shared, life: Arc::clone(&host.life), dice }) as Arc<dyn MetaStore>
+        });
         let store = HostStore { inner: Arc::new(self.store.handle()), life: Arc::clone(&host.life) };
         let parts = Parts {
             address: (format!("b{machine}"), 9092),
             store: Arc::new(store),
+            metadata,
             random: dice.random(),
             clock: Arc::clone(&host.clock) as Arc<dyn WallClock>,
             listener: self.net.listen(id, &address(machine)),
@@ -164,6 +176,9 @@ impl Cluster {
         self.trace.note(format_args!("faults stop"));
         self.healed.store(true, Ordering::SeqCst);
         self.store.set_down(false);
+        if let Some(shared) = &self.shared {
+            shared.heal();
+        }
         for host in self.alive() {
             self.set_frozen(&host, false);
             self.set_cut(&host, false, false);

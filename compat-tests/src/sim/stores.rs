@@ -73,7 +73,7 @@ impl Life {
     }
 
     /// The answer of an operation, as the host gets to know it.
-    async fn answer<T>(&self, operation: impl Future<Output = T>) -> T {
+    pub(super) async fn answer<T>(&self, operation: impl Future<Output = T>) -> T {
         self.running().await;
         tokio::select! {
             biased;

@@ -149,8 +149,9 @@ async fn a_log_is_not_registered_past_one_that_was_not_seen() {
     assert_eq!(register_after(&meta, before, A, &[]).await.unwrap(), Some(1));
     // B looked before A registered: A may be serving by now.
     assert_eq!(register_after(&meta, before, B, &[]).await.unwrap(), None);
-    let seen = newest(&meta).await.unwrap();
     let recovered = sealed(&begin_sealing(&meta, 1).await.unwrap(), 0);
+    assert_eq!(register_after(&meta, before, B, &[(1, recovered.clone())]).await.unwrap(), None, "listed later");
+    let seen = newest(&meta).await.unwrap();
     meta.script([TxnFault::AppliedUnknown]);
     assert_eq!(register_after(&meta, seen, B, &[(1, recovered)]).await.unwrap(), None, "nobody can tell");
     // Looking again it finds a log of its own, which it recovers like any other.

@@ -13,6 +13,19 @@ struct Trace {
     counts: meta::faults::Counts,
 }
 
+/// Looks for a fence all the time, and notes when the last look began that found the log unfenced.
+async fn look_for_fences(log: Arc<dyn Log>, confirmed: Arc<Mutex<Instant>>) {
+    loop {
+        let began = Instant::now();
+        match log.confirm_unfenced().await {
+            Ok(()) => *confirmed.lock() = began,
+            Err(error) if error.kind() == ErrorKind::Retriable => {}
+            Err(_) => return,
+        }
+        sleep(Duration::from_millis(7)).await;
+    }
+}
+
 async fn fight(seed: u64) -> Trace {
     let began = Instant::now();
     let ambiguous = FaultPlan::ambiguous(0.25);
@@ -25,20 +38,8 @@ async fn fight(seed: u64) -> Trace {
         ..WriterOptions::default()
     };
     let writer = world.writer().await;
-    // Looks for a fence all the time, and notes when the last look began that found the log unfenced.
-    let (log, confirmed) = (writer.log.clone(), Arc::new(Mutex::new(began)));
-    let noted = confirmed.clone();
-    let looking = tokio::spawn(async move {
-        loop {
-            let began = Instant::now();
-            match log.confirm_unfenced().await {
-                Ok(()) => *noted.lock() = began,
-                Err(error) if error.kind() == ErrorKind::Retriable => {}
-                Err(_) => return,
-            }
-            sleep(Duration::from_millis(7)).await;
-        }
-    });
+    let confirmed = Arc::new(Mutex::new(began));
+    let looking = tokio::spawn(look_for_fences(writer.log.clone(), confirmed.clone()));
     let mut fencers = Vec::new();
     let mut pending = Vec::new();
     for offset in 0..80 {

@@ -29,7 +29,7 @@ use meta::error::{Error, Result};
 use meta::keys::store as keys;
 use meta::records::{self, TopicRecord};
 use meta::seams::Random;
-use meta::store::{MetaStore, Txn, TxnOutcome};
+use meta::store::{Compare, MetaStore, Txn, TxnOutcome};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
@@ -179,15 +179,26 @@ impl Topics {
         Ok(gone)
     }
 
-    /// Commits, and where the outcome is unknown reads the key back and asks `is_ours`.
+    /// Commits a transaction that compares the key's revision; false if somebody else changed it first. Where the outcome
+    /// is unknown the key is read back, and `is_ours` asked about its value. A key that is still at the compared revision
+    /// proves nothing, for the transaction may yet be applied: then the outcome stays unknown.
     async fn settled(&self, txn: Txn, key: &str, is_ours: impl FnOnce(Option<&[u8]>) -> bool) -> Result<bool> {
-        match self.store.commit(txn).await {
-            Ok(TxnOutcome::Committed { .. }) => Ok(true),
-            Ok(TxnOutcome::Conflict { .. }) => Ok(false),
-            Err(Error::Unknown { .. }) => {
-                Ok(is_ours(self.store.get(key).await?.as_ref().map(|entry| &entry.value[..])))
-            }
-            Err(error) => Err(error),
+        let compared = txn.compares.iter().find_map(|compare| match compare {
+            Compare::ModRevision { key: compared, revision } if compared == key => Some(*revision),
+            _ => None,
+        });
+        let unknown = match self.store.commit(txn).await {
+            Ok(TxnOutcome::Committed { .. }) => return Ok(true),
+            Ok(TxnOutcome::Conflict { .. }) => return Ok(false),
+            Err(error @ Error::Unknown { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let found = self.store.get(key).await?;
+        let revision = found.as_ref().map_or(0, |entry| entry.mod_revision);
+        match is_ours(found.as_ref().map(|entry| &entry.value[..])) {
+            true => Ok(true),
+            false if compared == Some(revision) => Err(unknown),
+            false => Ok(false),
         }
     }
 }

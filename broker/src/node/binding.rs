@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 5;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// An id, as both sides hold it.
+/// An id, as both sides hold it; in the object its checksum follows, in 8 digits.
 const ID_DIGITS: usize = 32;
 
 /// With embedded metadata: fails if the storage's is kept elsewhere.
@@ -91,14 +91,23 @@ async fn create_key(meta: &dyn MetaStore, id: &str) -> MetaResult<()> {
 }
 
 async fn create_object(store: &Arc<dyn ObjectStore>, random: &Random) -> Result<(), StartError> {
-    let id = Bytes::from(format!("{:0ID_DIGITS$x}", random.next_u128()));
-    let identity = Identity { range: 0..ID_DIGITS as u64, bytes: id.clone() };
+    let content = Bytes::from(with_checksum(&format!("{:0ID_DIGITS$x}", random.next_u128())));
+    let identity = Identity { range: 0..ID_DIGITS as u64, bytes: content.slice(..ID_DIGITS) };
     let settler = Settler::new(store.clone());
-    match settler.create(&object::binding(), PutPayload::from(id), &identity, &Patience::default()).await {
+    match settler.create(&object::binding(), PutPayload::from(content), &identity, &Patience::default()).await {
         Settled::Ours | Settled::Theirs { .. } => Ok(()),
         Settled::Unknown { why } => Err(MetaError::Unknown { what: why }.into()),
     }
 }
+
+fn with_checksum(id: &str) -> String {
+    format!("{id}{:08x}", crc32c::crc32c(id.as_bytes()))
+}
+
+/// Why what was read is not what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not hold the id of a metadata store")]
+struct Damaged;
 
 /// What the storage says, if it says anything.
 async fn object_id(store: &Arc<dyn ObjectStore>) -> MetaResult<Option<String>> {
@@ -106,17 +115,20 @@ async fn object_id(store: &Arc<dyn ObjectStore>) -> MetaResult<Option<String>> {
     let read = || {
         let (store, path) = (store.clone(), path.clone());
         async move {
-            match store.get(&path).await {
-                Ok(found) => Ok(Some(found.bytes().await?)),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
+            let bytes = match store.get(&path).await {
+                Ok(found) => found.bytes().await?,
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let id = std::str::from_utf8(&bytes).ok().and_then(|content| content.get(..ID_DIGITS));
+            match id.filter(|id| with_checksum(id).as_bytes() == bytes) {
+                Some(id) => Ok(Some(id.to_owned())),
+                // A reply may be damaged on its way: it is read again.
+                None => Err(object_store::Error::Generic { store: "binding", source: Box::new(Damaged) }),
             }
         }
     };
-    let Some(bytes) = repeated(&path, read).await? else { return Ok(None) };
-    let id = std::str::from_utf8(&bytes).ok().filter(|id| id.len() == ID_DIGITS);
-    let why = || "it does not hold the id of a metadata store".to_owned();
-    id.map(|id| Some(id.to_owned())).ok_or_else(|| MetaError::Corrupt { key: path.to_string(), why: why() })
+    repeated(&path, read).await
 }
 
 async fn holds(store: &Arc<dyn ObjectStore>, prefix: Path) -> MetaResult<bool> {

@@ -1,7 +1,9 @@
 //! Topics over a real (in-memory) metadata store: durable before visible, ids never reused, names and configs checked.
 
 use kafka_protocol::ResponseError;
+use meta::error::ErrorKind;
 use meta::memory::MemoryStore;
+use storage::samples::{TxnFault, UncertainMeta};
 
 use super::defaults::Source;
 use super::edits::{Edit, Edits, Operation};
@@ -45,6 +47,27 @@ async fn a_name_created_anew_gets_a_new_id() {
     let Created::New(second) = topics.create("t", 1, no_configs(), |_| ()).await.unwrap() else { panic!() };
     assert_ne!(first.id, second.id);
     assert_eq!(topics.by_id(first.id), None);
+}
+
+/// What was perhaps done is never told as done, nor as impossible; the next attempt finds out.
+#[tokio::test]
+async fn an_unknown_outcome_is_settled_or_told_as_such() {
+    let store = UncertainMeta::new();
+    let topics = Topics::load(Arc::new(store.clone()), Random::from_seed(7), &settings()).await.unwrap();
+    let is_unknown = |error: Error| error.kind() == ErrorKind::Unknown;
+
+    store.script([TxnFault::LostUnknown]);
+    assert!(topics.create("t", 1, no_configs(), |_| panic!("it is not there")).await.is_err_and(is_unknown));
+    assert_eq!(topics.by_name("t"), None);
+    store.script([TxnFault::AppliedUnknown]);
+    let Created::New(topic) = topics.create("t", 1, no_configs(), |_| ()).await.unwrap() else { panic!("it is new") };
+
+    store.script([TxnFault::LostUnknown]);
+    assert!(topics.delete(&topic, |_| panic!("it is still there")).await.is_err_and(is_unknown));
+    assert_eq!(topics.by_name("t"), Some(topic.clone()));
+    store.script([TxnFault::AppliedUnknown]);
+    assert!(topics.delete(&topic, |_| ()).await.unwrap());
+    assert_eq!(topics.by_name("t"), None);
 }
 
 #[tokio::test]

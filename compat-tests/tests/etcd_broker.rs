@@ -134,7 +134,8 @@ async fn an_idle_broker_that_is_asked_to_create_a_topic_after_a_takeover_is_fenc
     let _second_broker = second.start().await;
     // Perhaps it is told so, perhaps the broker is gone before it could tell.
     let topic = NewTopic::new("mine", 1, TopicReplication::Fixed(1));
-    let answer = clients::admin(&launch.kafka).create_topics([&topic], &AdminOptions::new()).await;
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+    let answer = clients::admin(&launch.kafka).create_topics([&topic], &options).await;
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer[0].is_err()));
     assert_eq!(first.wait(CLIENTS_WAIT).await, Some(3));
     let (created, _) = create_topic(&second.kafka, "mine").await;

@@ -28,7 +28,7 @@ pub struct Connection {
 
 #[derive(Clone)]
 enum State {
-    Up(Connection),
+    Up(Box<Connection>),
     Down { since: Instant, why: String },
     Closed,
 }
@@ -112,7 +112,7 @@ impl Link {
         let mut state = self.0.state.subscribe();
         loop {
             let limit = match &*state.borrow_and_update() {
-                State::Up(connection) => return Ok(connection.clone()),
+                State::Up(connection) => return Ok(Connection::clone(connection)),
                 State::Closed => return Err(closed()),
                 State::Down { since, why } => {
                     let limit = deadline.min(*since + self.0.config.timing.outage_after);
@@ -233,7 +233,7 @@ impl Shared {
         self.state.send_if_modified(|state| {
             let open = !matches!(state, State::Closed);
             if open {
-                *state = State::Up(connection);
+                *state = State::Up(Box::new(connection));
             }
             open
         });

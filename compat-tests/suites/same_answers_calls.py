@@ -6,8 +6,8 @@ All of them work on topics and groups that earlier ones made, so that both broke
 import time
 
 from confluent_kafka import (
-    Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, IsolationLevel, KafkaException,
-    TopicCollection, TopicPartition)
+    Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, Producer, TopicCollection,
+    TopicPartition)
 from confluent_kafka.admin import (
     AclBindingFilter, AclOperation, AclPermissionType, AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,
     NewPartitions, NewTopic, OffsetSpec, ResourcePatternType, ResourceType)
@@ -81,8 +81,18 @@ java("consume: everything", CONSUMER, "--topic three --partition 0 --offset earl
 java("consume: from an offset", CONSUMER, "--topic three --partition 0 --offset 1 --max-messages 2", ordered=True)
 java("consume: nothing there", CONSUMER, "--topic two --partition 0 --offset earliest --timeout-ms 1500", ordered=True)
 java("produce: too large for the topic", PRODUCER, "--topic two", "x" * 30_000 + "\n")
-for moment in ["-1", "-2", "-3", "-4", "latest", "earliest", "max-timestamp", "earliest-local", "0", "1", "99999999999999"]:
-    java(f"offsets: at {moment}", OFFSETS, f"--topic three --time {moment}")
+
+
+def produce_with_times(side):
+    producer = Producer({"bootstrap.servers": side.kafka, "broker.address.family": "v4"})
+    for at in [1_000, 3_000, 2_000, 3_000]:
+        producer.produce("timed", f"at {at}", partition=0, timestamp=at)
+    return f"{producer.flush(LIMIT_S)} are left"
+
+
+call("produce: with times", produce_with_times)
+for moment in ["-1", "-2", "-3", "-4", "latest", "earliest", "max-timestamp", "earliest-local", "0", "1001", "2000", "3000", "3001"]:
+    java(f"offsets: at {moment}", OFFSETS, f"--topic timed --time {moment}")
 java("offsets: of all topics", OFFSETS, "--exclude-internal-topics")
 java("offsets: of some partitions", OFFSETS, "--topic-partitions one:0-2,three:0")
 java("offsets: of what is not there", OFFSETS, "--topic absent")
@@ -202,8 +212,8 @@ def admin(name, ask):
 
 
 def entries(described):
-    return "\n".join(
-        f"{e.name}={e.value} source={e.source} default={e.is_default} read-only={e.is_read_only} sensitive={e.is_sensitive}"
+    return "".join(
+        f"\n{e.name}={e.value} source={e.source} default={e.is_default} read-only={e.is_read_only} sensitive={e.is_sensitive}"
         for e in described.values())
 
 
@@ -215,7 +225,8 @@ def change(resource, *changes):
 admin("create, only to try", lambda a: each(a.create_topics([NewTopic("tried", 2, 1)], validate_only=True)))
 admin("create, tried again", lambda a: each(a.create_topics([NewTopic("tried", 2, 1)])))
 admin("create several, one of them wrong", lambda a: each(a.create_topics([NewTopic("five", 2, 1), NewTopic("one", 2, 1)])))
-admin("create with a configuration", lambda a: each(a.create_topics([NewTopic("six", 2, 1, config={"compression.type": "zstd"})])))
+admin("create with a configuration", lambda a: each(a.create_topics([NewTopic("six", 2, 1, config={"retention.bytes": "1000000"})])))
+admin("create with a codec", lambda a: each(a.create_topics([NewTopic("eight", 2, 1, config={"compression.type": "zstd"})])))
 admin("create with many replicas", lambda a: each(a.create_topics([NewTopic("seven", 2, 3)])))
 settle()
 admin("partitions, only to try", lambda a: each(a.create_partitions([NewPartitions("five", 4)], validate_only=True)))

@@ -30,8 +30,9 @@ pub struct TakenOver {
     pub incarnation: Incarnation,
     /// What may be changed only while this broker owns the newest log.
     pub meta: Arc<dyn MetaStore>,
-    /// Becomes true when a change is refused because it does not, if that is not for the log to find out.
-    pub meta_fenced: Option<watch::Receiver<bool>>,
+    /// Becomes true when the metadata refuses us because it does not. (Whoever took the metadata over may have died before
+    /// it fenced our log: the log alone would never tell.)
+    pub meta_fenced: watch::Receiver<bool>,
     pub logs: Arc<dyn LogStore>,
     pub cluster_id: String,
     /// The number of our own log, whose record is durable; nothing has been appended yet.
@@ -43,35 +44,37 @@ pub struct TakenOver {
 /// Takes over the metadata, fences and seals every log that is not sealed yet, and registers our own.
 pub async fn take_over(parts: &NodeParts) -> Result<TakenOver, StartError> {
     let incarnation = parts.incarnation;
-    let meta = metadata(parts).await?;
+    let (meta, taken_from_us) = metadata(parts).await?;
     fail::fail_point!("node::metadata_taken_over");
     let cluster_id = cluster_id(&*meta, &parts.random).await?;
     let logs = log_store(parts, meta.clone()).map_err(StartError::from_storage)?;
     let (log, history) = own_log(&*meta, &*logs, incarnation).await?;
     fail::fail_point!("node::log_registered");
-    let (meta, meta_fenced): (Arc<dyn MetaStore>, _) = match parts.metadata {
-        Metadata::Embedded => (meta, None),
-        Metadata::Shared(_) => {
+    let (meta, meta_fenced): (Arc<dyn MetaStore>, _) = match taken_from_us {
+        Some(fenced) => (meta, fenced),
+        None => {
             let owned = OwnedStore::new(meta, log);
             let fenced = owned.fenced();
-            (Arc::new(owned), Some(fenced))
+            (Arc::new(owned), fenced)
         }
     };
     Ok(TakenOver { incarnation, meta, meta_fenced, logs, cluster_id, log, history })
 }
 
-/// The metadata store, once it is certain that it is this storage's.
-async fn metadata(parts: &NodeParts) -> Result<Arc<dyn MetaStore>, StartError> {
+/// The metadata store, once it is certain that it is this storage's; and, if it has one owner at a time, what becomes
+/// true when we are not that any more.
+async fn metadata(parts: &NodeParts) -> Result<(Arc<dyn MetaStore>, Option<watch::Receiver<bool>>), StartError> {
     match &parts.metadata {
         Metadata::Embedded => {
             binding::refuse_bound(&parts.store).await?;
             let options = EmbeddedOptions { exclusive: parts.folder.is_some(), ..EmbeddedOptions::default() };
             let embedded = EmbeddedStore::open(parts.store.clone(), parts.incarnation, &parts.random, options).await?;
-            Ok(Arc::new(embedded))
+            let fenced = embedded.fenced();
+            Ok((Arc::new(embedded), Some(fenced)))
         }
         Metadata::Shared(meta) => {
             binding::bind(&parts.store, &**meta, &parts.random).await?;
-            Ok(meta.clone())
+            Ok((meta.clone(), None))
         }
     }
 }

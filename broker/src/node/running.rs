@@ -32,8 +32,8 @@ pub struct Node {
     broker: Arc<Broker>,
     log: Arc<dyn Log>,
     meta: Arc<dyn MetaStore>,
-    /// Becomes true when the metadata refuses us because somebody has taken over, if it is a store that can.
-    meta_fenced: Option<watch::Receiver<bool>>,
+    /// Becomes true when the metadata refuses us because somebody has taken over.
+    meta_fenced: watch::Receiver<bool>,
     server: Server,
     /// Keeps the folder locked for as long as anything here may write to it.
     _folder: Option<Arc<Folder>>,
@@ -99,16 +99,12 @@ impl Node {
     }
 
     /// Serves until it is told to stop or has lost its log.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
-        let meta_fenced = self.meta_fenced.take();
-        let ownership = self.broker.ownership.clone();
+    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Ended {
+        let (mut meta_fenced, ownership) = (self.meta_fenced.clone(), self.broker.ownership.clone());
         let refused_by_metadata = async {
             // An error means that the store is gone, and with it whatever it could have refused.
-            if let Some(mut fenced) = meta_fenced
-                && fenced.wait_for(|fenced| *fenced).await.is_ok()
-            {
-                let why = "fenced: another broker has registered a newer log, and changes the metadata now";
-                ownership.declare_lost(Loss::Fenced(why.to_owned()));
+            if meta_fenced.wait_for(|fenced| *fenced).await.is_ok() {
+                ownership.declare_lost(Loss::Fenced("fenced: another broker has taken over the metadata".to_owned()));
             }
             std::future::pending::<Infallible>().await
         };

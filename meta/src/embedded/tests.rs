@@ -55,7 +55,12 @@ async fn a_restart_finds_everything_and_writes_one_object() {
     let store = FaultStore::in_memory();
     let first = open(&store, 1).await;
     assert_eq!(store.counts().puts, 1);
-    let topic = crate::records::TopicRecord { id: uuid::Uuid::nil(), partitions: 10_000, configs: Default::default() };
+    let topic = crate::records::TopicRecord {
+        id: uuid::Uuid::nil(),
+        partitions: 10_000,
+        configs: Default::default(),
+        log_starts: Default::default(),
+    };
     first.commit(Txn::new().put("topics/large", crate::records::encode(&topic))).await.unwrap();
     assert_eq!(store.counts().puts, 2, "a topic of ten thousand partitions is one write");
     for n in 0..100 {

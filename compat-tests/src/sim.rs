@@ -24,11 +24,17 @@ pub mod shared;
 
 pub mod model;
 
+pub mod group_model;
+
 pub mod session;
 
 pub mod offsets;
 
 pub mod reader;
+
+pub mod group_calls;
+
+pub mod group_member;
 
 pub mod producer;
 

@@ -105,17 +105,24 @@ fn seeds() {
     }
     let total = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     println!(
-        "{} seeds: {} simulated hours, {} incarnations, {} records acknowledged, {} of unknown outcome",
+        "{} seeds: {} simulated hours, {} incarnations, {} records acknowledged, {} of unknown outcome; \
+         {} offsets committed, {} assignments",
         reports.len(),
         total(|report| report.simulated_ms) / 3_600_000,
         total(|report| u64::from(report.hosts)),
         total(|report| report.acknowledged as u64),
         total(|report| report.unknown as u64),
+        total(|report| report.commits as u64),
+        total(|report| report.assignments as u64),
     );
     // A simulation in which nothing happens would pass as well.
     let runs = reports.len() as u64;
     assert!(total(|report| u64::from(report.hosts)) >= runs * 3, "too few incarnations");
     assert!(total(|report| report.acknowledged as u64) >= runs * 50, "too few acknowledgements");
+    // Two of five seeds have groups.
+    let (commits, assignments) = (total(|report| report.commits as u64), total(|report| report.assignments as u64));
+    assert!(runs < 20 || commits >= runs * 10, "too few commits");
+    assert!(runs < 20 || assignments >= runs * 2, "too few generations");
 }
 
 /// Everything is decided by the seed: the same one takes the same course again, in this process and in another one

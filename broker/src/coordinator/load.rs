@@ -24,6 +24,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How long after a failed read it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Bytes may be damaged on their way: what is read so often in a row is damaged where it is stored.
+const MAX_DAMAGED_READS: u32 = 20;
+
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
     /// Not to be led any more, or damaged: the partition says so.
@@ -49,11 +52,13 @@ impl Shard {
         let Ok(_turn) = self.shared.loads.acquire().await else { return };
         let began = Instant::now();
         let mut loaded = Loaded::default();
+        let mut damaged_reads = 0;
         while !self.is_closed() {
             match self.read_on(&mut loaded).await {
-                Ok(true) => {}
+                Ok(true) => damaged_reads = 0,
                 Ok(false) => return self.finish(loaded, began),
-                Err(LoadError::Read(error)) if error.kind() == ErrorKind::Retriable => {
+                Err(LoadError::Read(error)) if may_pass(&error, damaged_reads) => {
+                    damaged_reads += u32::from(error.kind() == ErrorKind::Corrupt);
                     tracing::warn!(partition = %self.partition.id(), %error, "could not read groups, trying again");
                     sleep(RETRY_AFTER).await;
                 }
@@ -119,6 +124,15 @@ impl Shard {
                 "loaded groups"
             );
         }
+    }
+}
+
+/// Is it worth another try?
+fn may_pass(error: &Error, damaged_reads: u32) -> bool {
+    match error.kind() {
+        ErrorKind::Retriable => true,
+        ErrorKind::Corrupt => damaged_reads + 1 < MAX_DAMAGED_READS,
+        _ => false,
     }
 }
 

@@ -273,13 +273,28 @@ async fn nothing_is_answered_before_everything_is_read() {
     assert_eq!(offset(&shard, "t", 0), Some(5));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn records_that_are_damaged_on_their_way_are_read_again() {
+    let test = TestCoordinator::new().await;
+    let shard = test.shard().await;
+    assert_eq!(test.flushed(begin(&shard, commit("t", 0, 5))).await, Ok(()));
+    test.rig.store.damage(80);
+    let (_coordinator, shard) = test.restarted().await;
+    assert_eq!(shard.list().unwrap_err(), ResponseError::CoordinatorLoadInProgress);
+    // The same bit again: as it was.
+    test.rig.store.damage(80);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(offset(&shard, "t", 0), Some(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn damaged_records_are_not_made_groups_of() {
     let test = TestCoordinator::new().await;
     let shard = test.shard().await;
     assert_eq!(test.flushed(begin(&shard, commit("t", 0, 5))).await, Ok(()));
     test.rig.store.damage(80);
     let (_coordinator, shard) = test.restarted().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(shard.list().unwrap_err(), ResponseError::NotCoordinator);
 }
 

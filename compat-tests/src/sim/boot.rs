@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::config::BrokerConfig;
+use broker::config::{BrokerConfig, GroupConfig};
 use broker::listener::{Listener, Stream};
 use broker::metrics::Metrics;
 use broker::node::{Ended, Metadata, Node, NodeParts};
@@ -19,7 +19,7 @@ use super::net::SimListener;
 
 /// Boots the broker as `main` does, but for what the simulation owns.
 pub fn node() -> Boot {
-    Arc::new(|parts| Box::pin(run(parts)))
+    Boot { run: Arc::new(|parts| Box::pin(run(parts))), has_groups: true }
 }
 
 #[async_trait]
@@ -49,6 +49,16 @@ async fn run(parts: Parts) -> Exit {
         fetch_max_bytes: *dice.pick(&[2_000, 1 << 20]),
         flush_interval: Duration::from_millis(*dice.pick(&[0, 20, 100])),
         flush_bytes: *dice.pick(&[1_000, 1 << 20]),
+        groups: GroupConfig {
+            offsets_partitions: 3,
+            initial_rebalance_delay: Duration::from_millis(*dice.pick(&[0, 300, 3_000])),
+            min_session_timeout: Duration::from_secs(1),
+            // Clocks jump by years, and what was committed is asked for in the end.
+            offsets_retention: Duration::from_secs(10_000 * 365 * 24 * 3600),
+            // A group without offsets and members would be forgotten, and its generations begin anew.
+            offsets_retention_check_interval: Duration::from_secs(365 * 24 * 3600),
+            ..GroupConfig::default()
+        },
         ..BrokerConfig::default()
     };
     let parts = NodeParts {

@@ -52,8 +52,14 @@ pub struct Host {
     pub exit: Mutex<Option<Exit>>,
 }
 
-/// Runs one incarnation to its end.
-pub type Boot = Arc<dyn Fn(Parts) -> BoxFuture<'static, Exit> + Send + Sync>;
+/// What incarnations are.
+#[derive(Clone)]
+pub struct Boot {
+    /// Runs one to its end.
+    pub run: Arc<dyn Fn(Parts) -> BoxFuture<'static, Exit> + Send + Sync>,
+    /// It coordinates groups.
+    pub has_groups: bool,
+}
 
 /// What a `Boot` gets to start a broker.
 pub struct Parts {
@@ -121,7 +127,7 @@ impl Cluster {
         };
         let (cluster, running) = (Arc::clone(self), Arc::clone(&host));
         tokio::spawn(async move {
-            let exit = (cluster.boot)(parts).await;
+            let exit = (cluster.boot.run)(parts).await;
             cluster.ended(&running, exit);
         });
         host

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -60,10 +61,11 @@ struct Partition {
 /// Boots fakes that share one memory.
 pub fn boot(mistake: Mistake) -> Boot {
     let shared = Arc::new(Mutex::new(Shared::default()));
-    Arc::new(move |parts| {
+    let boot = move |parts| -> BoxFuture<'static, Exit> {
         let shared = Arc::clone(&shared);
         Box::pin(run(parts, shared, mistake))
-    })
+    };
+    Boot { run: Arc::new(boot), has_groups: false }
 }
 
 async fn run(mut parts: Parts, shared: Arc<Mutex<Shared>>, mistake: Mistake) -> Exit {

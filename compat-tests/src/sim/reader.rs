@@ -48,6 +48,25 @@ impl Reader {
         Self { clients: Arc::clone(clients), id, dice, positions, topics, epoch: -1, cold }
     }
 
+    /// A reader that goes on at these positions, where another one may have stopped.
+    pub fn resume(clients: &Arc<Clients>, id: u32, dice: Dice, positions: BTreeMap<Partition, i64>) -> Self {
+        let partitions: Vec<Partition> = positions.keys().cloned().collect();
+        partitions.iter().for_each(|partition| clients.model.sought(id, partition));
+        Self { positions, ..Self::new(clients, id, dice, &partitions, false) }
+    }
+
+    /// What it reads next.
+    pub fn positions(&self) -> &BTreeMap<Partition, i64> {
+        &self.positions
+    }
+
+    /// One Fetch that does not wait. False if the session is of no more use.
+    pub async fn poll(&mut self, session: &Session) -> bool {
+        let limits = Limits { max_wait_ms: 0, min_bytes: 1, max_bytes: 5000, partition_max_bytes: 2000 };
+        let version = *self.dice.pick(&VERSIONS);
+        self.positions.is_empty() || self.fetch(session, version, &limits).await
+    }
+
     pub async fn run(mut self) {
         while self.clients.phase() < Phase::Stop {
             if let Some(session) = session::open(&self.clients, &self.dice, &self.topics, self.epoch, true).await {

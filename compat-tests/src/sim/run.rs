@@ -14,6 +14,8 @@ use super::admin::{self, AUTO, AUTO_PARTITIONS, MADE, MADE_PARTITIONS};
 use super::chaos::{self, Mood};
 use super::cluster::{self, Boot, Cluster, MACHINES};
 use super::dice::Dice;
+use super::group_member::{self, Group};
+use super::group_model::GroupModel;
 use super::model::Model;
 use super::net::Net;
 use super::probing::Prober;
@@ -39,6 +41,10 @@ pub struct Report {
     pub acknowledged: usize,
     pub unknown: usize,
     pub hosts: u32,
+    /// Offsets that members of groups committed, one for each partition.
+    pub commits: usize,
+    /// Assignments that they were told.
+    pub assignments: usize,
     pub violations: Vec<String>,
     /// Only if asked for.
     pub lines: Vec<String>,
@@ -79,9 +85,19 @@ pub fn run_seed(seed: u64, boot: Boot, keep_lines: bool) -> Report {
 
 impl Report {
     fn empty(seed: u64) -> Self {
-        let violations = Vec::new();
-        let lines = Vec::new();
-        Self { seed, hash: 0, events: 0, simulated_ms: 0, acknowledged: 0, unknown: 0, hosts: 0, violations, lines }
+        Self {
+            seed,
+            hash: 0,
+            events: 0,
+            simulated_ms: 0,
+            acknowledged: 0,
+            unknown: 0,
+            hosts: 0,
+            commits: 0,
+            assignments: 0,
+            violations: Vec::new(),
+            lines: Vec::new(),
+        }
     }
 }
 
@@ -93,18 +109,20 @@ async fn simulate(seed: u64, boot: Boot, keep_lines: bool) -> Report {
     let mood = Mood::draw(&dice);
     trace.note(format_args!("seed {seed}: {mood:?}"));
     let store = FaultStore::new(bucket, Dice::new(seed, "store").random(), mood.sound_plan());
+    let groups = if boot.has_groups { group_member::groups(seed, &lasting_partitions()) } else { Vec::new() };
     let cluster = Cluster::new(net.clone(), store, Arc::clone(&trace), seed, boot);
     let (phase, phases) = watch::channel(Phase::Faults);
     let clients = Arc::new(Clients {
         net,
         trace: Arc::clone(&trace),
         model: Model::new(Arc::clone(&trace)),
+        groups: GroupModel::new(Arc::clone(&trace)),
         addresses: (0..MACHINES).map(cluster::address).collect(),
         phase: phases,
     });
     let (stop, stopped) = watch::channel(false);
     let supervisor = tokio::spawn(Arc::clone(&cluster).supervise(stopped));
-    let story = tell(seed, &cluster, &clients, &phase, &dice, &mood);
+    let story = tell(seed, &cluster, &clients, &phase, &dice, &mood, &groups);
     if timeout(Duration::from_secs(3600), story).await.is_err() {
         trace.violation("heals", format_args!("an hour was not enough"));
     }
@@ -113,6 +131,7 @@ async fn simulate(seed: u64, boot: Boot, keep_lines: bool) -> Report {
     clients.model.judge();
     let (hash, events) = trace.digest();
     let (acknowledged, unknown) = clients.model.counts();
+    let (commits, assignments) = clients.groups.counts();
     Report {
         hash,
         events,
@@ -120,6 +139,8 @@ async fn simulate(seed: u64, boot: Boot, keep_lines: bool) -> Report {
         acknowledged,
         unknown,
         hosts: cluster.count(),
+        commits,
+        assignments,
         violations: trace.violations(),
         lines: trace.take_lines(),
         ..Report::empty(seed)
@@ -133,6 +154,7 @@ async fn tell(
     phase: &watch::Sender<Phase>,
     dice: &Dice,
     mood: &Mood,
+    groups: &[Group],
 ) {
     cluster.start(0);
     // Half of the seeds begin in trouble.
@@ -144,6 +166,8 @@ async fn tell(
         setup.await;
     }
     let (producers, readers) = start_clients(seed, clients);
+    let mut members = JoinSet::new();
+    groups.iter().for_each(|group| group_member::start(seed, clients, group, &mut members));
     chaos::strike(cluster, dice, mood).await;
     cluster.store.set_plan(mood.sound_plan());
     cluster.heal();
@@ -153,16 +177,18 @@ async fn tell(
     if timeout(RECOVERY, finish(producers)).await.is_err() {
         clients.trace.violation("heals", format_args!("producers did not get through within {RECOVERY:?}"));
     }
+    await_groups(clients, groups).await;
     phase.send_replace(Phase::Stop);
     let _ = timeout(RECOVERY, finish(readers)).await;
+    let _ = timeout(RECOVERY, finish(members)).await;
     sleep(SETTLING).await;
     let partitions = lasting_partitions();
-    read_everything(clients, dice, &partitions).await;
+    read_everything(clients, dice, &partitions, groups).await;
     // What a new incarnation finds is the same, however often one starts.
     for _ in 0..1 + dice.below(2) {
         cluster.start(dice.below(MACHINES as u64) as usize);
         sleep(dice.ms(0..=3000)).await;
-        read_everything(clients, dice, &partitions).await;
+        read_everything(clients, dice, &partitions, groups).await;
     }
 }
 
@@ -171,10 +197,22 @@ fn lasting_partitions() -> Vec<Partition> {
     made.chain((0..AUTO_PARTITIONS).map(|index| partition(AUTO, index))).collect()
 }
 
-async fn read_everything(clients: &Arc<Clients>, dice: &Dice, partitions: &[Partition]) {
+/// Members that live, with a broker that is sound, come to terms.
+async fn await_groups(clients: &Clients, groups: &[Group]) {
+    if timeout(RECOVERY, group_member::settled(clients, groups)).await.is_err() {
+        let standings: String = groups.iter().map(|group| clients.groups.describe(&group.name)).collect();
+        clients.trace.violation("heals", format_args!("groups did not settle within {RECOVERY:?}: {standings}"));
+    }
+}
+
+async fn read_everything(clients: &Arc<Clients>, dice: &Dice, partitions: &[Partition], groups: &[Group]) {
     let missing = reader::read_back(clients, dice, partitions, RECOVERY).await;
     if !missing.is_empty() {
         clients.trace.violation("heals", format_args!("{missing:?} could not be read within {RECOVERY:?}"));
+    }
+    let silent = group_member::read_offsets(clients, dice, groups, RECOVERY).await;
+    if !silent.is_empty() {
+        clients.trace.violation("heals", format_args!("offsets of {silent:?} could not be read within {RECOVERY:?}"));
     }
 }
 

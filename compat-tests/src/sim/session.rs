@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::dice::Dice;
+use super::group_model::GroupModel;
 use super::model::Model;
 use super::net::Net;
 use super::trace::Trace;
@@ -25,6 +26,7 @@ pub struct Clients {
     pub net: Net,
     pub trace: Arc<Trace>,
     pub model: Model,
+    pub groups: GroupModel,
     pub addresses: Vec<String>,
     /// What the schedule wants of the clients.
     pub phase: watch::Receiver<Phase>,

@@ -1,3 +1,5 @@
+//! The model of groups finds what it is there to find: each rule is broken once, and must be told.
+
 use super::*;
 use crate::checker::partition;
 

@@ -114,7 +114,8 @@ impl Topics {
     /// be done.
     pub async fn alter_broker(&self, everyone: bool, edits: &Edits, check_only: bool) -> Result<(), ChangeError> {
         let edit = |configs: &mut Configs, defaults: &Defaults| -> Result<Defaults, Refusal> {
-            let refuse = |why: String| (ResponseError::InvalidConfig, why);
+            // The code that Kafka gives whatever is wrong with a broker's configuration (KAFKA-13609).
+            let refuse = |why: String| (ResponseError::InvalidRequest, why);
             edits.apply(Scope::Broker, configs, defaults)?;
             defaults::check(configs).map_err(refuse)?;
             let mut changed = defaults.clone();

@@ -83,7 +83,7 @@ impl Edit {
         if row.values.kind() != Type::List {
             let verb = if self.operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
             let text = format!("Can't {verb} to key {} because its type is not LIST.", self.name);
-            return Err((ResponseError::InvalidConfig, text));
+            return Err((scope.refusal(), text));
         }
         let before = configs.get(&self.name).cloned().unwrap_or_else(|| defaults.value(row));
         let mut list: Vec<&str> = items(&before).collect();
@@ -115,7 +115,15 @@ impl Scope {
             Scope::Topic => format!("Unknown topic config name: {name}"),
             Scope::Broker => format!("{name} cannot be changed while the broker runs"),
         };
-        (ResponseError::InvalidConfig, text)
+        (self.refusal(), text)
+    }
+
+    /// What Kafka answers to a configuration that cannot be.
+    fn refusal(self) -> ResponseError {
+        match self {
+            Scope::Topic => ResponseError::InvalidConfig,
+            Scope::Broker => ResponseError::InvalidRequest,
+        }
     }
 }
 

@@ -171,7 +171,7 @@ async fn changes_are_shown_at_once() {
     assert_eq!(shown, Some(("1234".to_owned(), 2, false)));
     assert_eq!(one(&test, TOPIC, "t", "flush.messages").await, Some(("1234".to_owned(), 2, false)));
     let fixed = [("num.partitions", 0, Some("3"))];
-    assert_eq!(alter(&test, BROKER, "0", &fixed, false).await, ResponseError::InvalidConfig.code());
+    assert_eq!(alter(&test, BROKER, "0", &fixed, false).await, ResponseError::InvalidRequest.code());
     assert_eq!(
         alter(&test, TOPIC, "t", &[("retention.ms", 9, Some("5"))], false).await,
         ResponseError::InvalidRequest.code()

@@ -49,7 +49,7 @@ fn what_makes_no_sense_is_refused() {
         (edit("retention.ms", Operation::Append, Some("5")), Scope::Topic, InvalidConfig),
         (edit("retention.ms", Operation::Subtract, Some("5")), Scope::Topic, InvalidConfig),
         (edit("no.such.thing", Operation::Append, Some("5")), Scope::Topic, InvalidConfig),
-        (edit("cleanup.policy", Operation::Append, Some("compact")), Scope::Broker, InvalidConfig),
+        (edit("cleanup.policy", Operation::Append, Some("compact")), Scope::Broker, InvalidRequest),
         (edit("retention.ms", Operation::Set, None), Scope::Topic, InvalidRequest),
         (edit("cleanup.policy", Operation::Append, None), Scope::Topic, InvalidRequest),
         (Edits::Replace(vec![("retention.ms".to_owned(), None)]), Scope::Topic, InvalidRequest),

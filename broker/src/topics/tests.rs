@@ -216,7 +216,7 @@ async fn a_default_that_contradicts_a_topic_is_refused() {
     made(&topics, "t", &[("min.compaction.lag.ms", "50")]).await;
     let outcome = topics.alter_broker(true, &set("log.cleaner.max.compaction.lag.ms", "40"), false).await;
     let (error, text) = outcome.unwrap_err().refusal();
-    assert_eq!(error, ResponseError::InvalidConfig);
+    assert_eq!(error, ResponseError::InvalidRequest);
     assert!(text.contains("topic t"), "{text}");
     load(&store).await;
 }

@@ -136,6 +136,7 @@ async fn what_is_only_checked_or_refused_changes_nothing() {
         let refused_as = |outcome| assert_eq!(refused(outcome), ResponseError::InvalidConfig);
         refused_as(topics.alter_topic(&topic, &set("max.message.bytes", "-5"), check_only).await);
         refused_as(topics.alter_topic(&topic, &set("message.max.bytes", "5"), check_only).await);
+        let refused_as = |outcome| assert_eq!(refused(outcome), ResponseError::InvalidRequest);
         refused_as(topics.alter_broker(false, &set("max.message.bytes", "5"), check_only).await);
         refused_as(topics.alter_broker(false, &set("num.partitions", "5"), check_only).await);
         refused_as(topics.alter_broker(true, &set("compression.type", "lz4"), check_only).await);

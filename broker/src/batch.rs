@@ -13,14 +13,21 @@
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use meta::planted;
-use storage::entry::{EntryMeta, HEAD_BYTES};
+use storage::entry::EntryMeta;
 
+pub use storage::entry::HEAD_BYTES;
+
+use crate::compression::CompressError;
 use crate::records::{self, RecordTime, Records, RecordsError};
 
-pub use crate::records::Codec;
+pub use crate::compression::Codec;
+
+pub mod seal;
 
 /// What the topic's configuration demands.
 mod policy;
+/// The same records with another codec.
+mod recompress;
 
 #[cfg(test)]
 pub mod testing;
@@ -28,22 +35,25 @@ pub mod testing;
 mod tests;
 
 pub use self::policy::{Policy, at_append_time, check_policy};
+pub use self::recompress::{Recompressed, Recompression};
 
 /// Length of a batch's header.
 pub const HEADER_BYTES: usize = 61;
 
 /// Bytes in front of what the length field counts: base offset and the field itself.
-const LENGTH_OVERHEAD: usize = 12;
+pub const LENGTH_OVERHEAD: usize = 12;
 
 /// The smallest record: length, attributes, timestamp delta, offset delta, two lengths and a header count of one byte
 /// each.
 const MIN_RECORD_BYTES: usize = 7;
 
 const MAGIC: i8 = 2;
-const CODEC_MASK: i16 = 0x07;
+pub const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// The base timestamp is the time from which on the batch's tombstones can go (KIP-534).
+pub const DELETE_HORIZON: i16 = 0x40;
 /// Every attribute that a producer may set today.
 const KNOWN_ATTRIBUTES: i16 = CODEC_MASK | LOG_APPEND_TIME | TRANSACTIONAL | CONTROL;
 
@@ -102,14 +112,7 @@ impl BatchHeader {
 
     /// None for a codec that does not exist.
     pub fn codec(&self) -> Option<Codec> {
-        match self.attributes & CODEC_MASK {
-            0 => Some(Codec::None),
-            1 => Some(Codec::Gzip),
-            2 => Some(Codec::Snappy),
-            3 => Some(Codec::Lz4),
-            4 => Some(Codec::Zstd),
-            _ => None,
-        }
+        Codec::from_id(self.attributes & CODEC_MASK)
     }
 
     /// Timestamps are the broker's: every record has the batch's max timestamp.
@@ -123,6 +126,11 @@ impl BatchHeader {
 
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+
+    /// From when on the tombstones of the batch can go, if it has been compacted with any.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     pub fn is_idempotent(&self) -> bool {
@@ -155,6 +163,8 @@ pub enum BatchError {
     Invalid(&'static str),
     #[error("the records cannot be read: {0}")]
     Records(#[from] RecordsError),
+    #[error("the records cannot be compressed as the topic wants it: {0}")]
+    Compress(#[from] CompressError),
 }
 
 impl BatchError {
@@ -169,7 +179,11 @@ impl BatchError {
     /// What the producer is told.
     pub fn code(&self) -> ResponseError {
         match self {
-            BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+            // A producer splits such a batch and tries again.
+            BatchError::TooLarge { .. }
+            | BatchError::Records(RecordsError::TooLong)
+            | BatchError::Compress(CompressError::TooLarge { .. }) => ResponseError::MessageTooLarge,
+            BatchError::Compress(CompressError::Failed(_)) => ResponseError::UnknownServerError,
             BatchError::Truncated { .. } | BatchError::Crc { .. } | BatchError::Records(_) => {
                 ResponseError::CorruptMessage
             }
@@ -277,7 +291,7 @@ pub fn first_at_or_after(
     records: &[u8],
     timestamp: i64,
 ) -> Result<Option<RecordTime>, RecordsError> {
-    if header.is_log_append_time() {
+    if header.is_log_append_time() && header.record_count > 0 {
         let first = RecordTime { offset: header.base_offset, timestamp: header.max_timestamp };
         return Ok((first.timestamp >= timestamp).then_some(first));
     }
@@ -286,7 +300,7 @@ pub fn first_at_or_after(
 
 /// The first of the records with the highest timestamp. `records` is what follows the header.
 pub fn max_timestamp(header: &BatchHeader, records: &[u8]) -> Result<Option<RecordTime>, RecordsError> {
-    if header.is_log_append_time() {
+    if header.is_log_append_time() && header.record_count > 0 {
         return Ok(Some(RecordTime { offset: header.base_offset, timestamp: header.max_timestamp }));
     }
     records::max_timestamp(records_of(header, records)?)
@@ -299,6 +313,7 @@ fn records_of<'a>(header: &BatchHeader, bytes: &'a [u8]) -> Result<Records<'a>, 
         base_offset: header.base_offset,
         base_timestamp: header.base_timestamp,
         count: header.record_count,
+        last_offset_delta: header.last_offset_delta,
         bytes,
     })
 }

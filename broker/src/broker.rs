@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use meta::seams::{Random, WallClock};
 use storage::budget::Budget;
+use tokio::sync::Semaphore;
 
 use crate::config::BrokerConfig;
 use crate::coordinator::Coordinator;
@@ -12,6 +13,10 @@ use crate::ownership::Ownership;
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
+
+/// How many large batches are compressed anew at the same time. Each may need some 100 MiB at worst, for a snappy batch
+/// in one piece and zstd's highest levels; usually it is a few.
+pub const RECOMPRESSIONS: usize = 2;
 
 pub struct Broker {
     pub config: Arc<BrokerConfig>,
@@ -28,4 +33,6 @@ pub struct Broker {
     pub clock: Arc<dyn WallClock>,
     pub random: Random,
     pub metrics: Arc<Metrics>,
+    /// Large batches that may be compressed anew at the same time: codecs need memory that no budget pays for.
+    pub recompressions: Semaphore,
 }

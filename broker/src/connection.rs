@@ -7,13 +7,14 @@
 //!
 //! Invariants:
 //! - a reply is written when all earlier ones have been;
+//! - a request is dispatched when all earlier ones have begun;
 //! - at most `MAX_IN_FLIGHT` requests and `MAX_UNPAID_BYTES` of finished replies wait; beyond that nothing is read;
 //! - a connection that is owed an answer, or was active within `max_idle`, is not closed for being idle;
 //! - what cannot be answered closes the connection, after the replies that are owed for earlier requests.
 
 mod replies;
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -110,6 +111,8 @@ struct Connection<R, W, S> {
     peer: SocketAddr,
     reader: FrameReader<R>,
     replies: Replies<W>,
+    /// The last request, as long as it has not begun: nothing is read meanwhile.
+    beginning: Option<Owed>,
     /// Why nothing more is read, and until when owed answers are waited for.
     closing: Option<(Closed, Instant)>,
 }
@@ -128,7 +131,7 @@ where
 {
     let reader = FrameReader::new(reader, shared.memory.clone(), shared.options.request_max_bytes);
     let replies = Replies::new(writer, Arc::clone(&shared.metrics));
-    let mut connection = Connection { shared, peer, reader, replies, closing: None };
+    let mut connection = Connection { shared, peer, reader, replies, beginning: None, closing: None };
     let closed = connection.run(&shutdown).await;
     connection.count_read();
     closed
@@ -138,6 +141,7 @@ where
 enum Event {
     Wrote,
     Frame(Option<Frame>),
+    Begun(Reply),
     ShutDown,
     Tick,
 }
@@ -146,7 +150,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
     async fn run(&mut self, shutdown: &Stop) -> Closed {
         let mut tick = std::pin::pin!(tokio::time::sleep(self.tick()));
         loop {
-            if let Some((why, _)) = self.closing.take_if(|_| self.replies.is_empty()) {
+            if let Some((why, _)) = self.closing.take_if(|_| self.replies.is_empty() && self.beginning.is_none()) {
                 return why;
             }
             if let Some((_, until)) = &self.closing
@@ -158,6 +162,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
                 Ok(Event::Wrote) => {}
                 Ok(Event::Frame(Some(frame))) => self.dispatch_all(frame),
                 Ok(Event::Frame(None)) => return Closed::ByPeer,
+                Ok(Event::Begun(reply)) => {
+                    if let Some(owed) = self.beginning.take() {
+                        self.owe(Owed { reply, ..owed });
+                    }
+                }
                 Ok(Event::ShutDown) => self.close(Closed::ShutDown),
                 Ok(Event::Tick) => {
                     if let Some(why) = self.overdue() {
@@ -166,7 +175,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
                     tick.as_mut().reset(Instant::now() + self.tick());
                 }
                 // What was asked before is still answered.
-                Err(why @ (Closed::Frame(_) | Closed::Request(_))) if self.closing.is_none() => self.close(why),
+                Err(why @ (Closed::Frame(_) | Closed::Request(_))) if self.closing.is_none() => {
+                    self.beginning = None;
+                    self.close(why);
+                }
                 Err(why) => return why,
             }
         }
@@ -174,13 +186,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
 
     async fn event(&mut self, shutdown: &Stop, tick: std::pin::Pin<&mut Sleep>) -> Result<Event, Closed> {
         let open = self.closing.is_none();
-        let reads = open && self.replies.len() < MAX_IN_FLIGHT && self.replies.unpaid_bytes() < MAX_UNPAID_BYTES;
+        let begun = self.beginning.is_none();
+        let room = self.replies.len() < MAX_IN_FLIGHT && self.replies.unpaid_bytes() < MAX_UNPAID_BYTES;
+        let reads = open && begun && room;
         if !reads {
             self.reader.pause();
         }
         tokio::select! {
             biased;
             wrote = poll_fn(|cx| self.replies.poll_progress(cx)) => wrote.map(|()| Event::Wrote),
+            reply = begin(&mut self.beginning), if !begun => reply.map(Event::Begun).map_err(Closed::Request),
             frame = self.reader.next(), if reads => Ok(Event::Frame(frame?)),
             () = shutdown.stopped(), if open => Ok(Event::ShutDown),
             () = tick => Ok(Event::Tick),
@@ -194,6 +209,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
         while let Some(frame) = next.take() {
             if let Err(why) = self.dispatch(frame) {
                 return self.close(Closed::Request(why));
+            }
+            if self.beginning.is_some() {
+                return;
             }
             if self.replies.len() >= MAX_IN_FLIGHT || self.replies.unpaid_bytes() >= MAX_UNPAID_BYTES {
                 return;
@@ -227,11 +245,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
         };
         let mut bytes = frame.bytes;
         let body = RequestBody { bytes: bytes.split_off(body_at), permit: frame.permit };
-        match self.shared.service.call(context, body)? {
-            Reply::Never => self.shared.metrics.answered(api_key, frame.received.elapsed()),
-            reply => self.replies.owe(Owed { api_key, correlation_id, flexible, received: frame.received, reply }),
-        }
+        let reply = self.shared.service.call(context, body)?;
+        self.owe(Owed { api_key, correlation_id, flexible, received: frame.received, reply });
         Ok(())
+    }
+
+    fn owe(&mut self, owed: Owed) {
+        match owed.reply {
+            Reply::Never => self.shared.metrics.answered(owed.api_key, owed.received.elapsed()),
+            Reply::Beginning(_) => self.beginning = Some(owed),
+            Reply::Now(_) | Reply::Later(_) => self.replies.owe(owed),
+        }
     }
 
     fn close(&mut self, why: Closed) {
@@ -261,6 +285,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
         let last = self.reader.last_read().max(self.replies.last_written());
         let waits = self.replies.is_empty() && !self.reader.is_paused();
         (waits && now - last >= max_idle).then(|| Closed::Idle(now - last))
+    }
+}
+
+/// Waits until a request has begun. Pending forever if there is none.
+async fn begin(beginning: &mut Option<Owed>) -> Result<Reply, CloseConnection> {
+    match beginning {
+        Some(Owed { reply: Reply::Beginning(future), .. }) => future.await,
+        _ => pending().await,
     }
 }
 

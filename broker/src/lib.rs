@@ -34,6 +34,9 @@ pub mod http;
 /// Where the data lives, by URL.
 pub mod storage_url;
 
+/// The codecs of record batches.
+pub mod compression;
+
 /// Which topics exist.
 pub mod topics;
 

@@ -19,6 +19,10 @@ use prometheus_client::registry::Registry;
 
 use crate::wire::shapes;
 
+mod recompression;
+
+pub use self::recompression::Recompression;
+
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 13] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -39,6 +43,7 @@ pub struct Metrics {
     pub produced_batches: Total,
     pub produced_bytes: Total,
     pub fetched_bytes: Total,
+    pub recompression: Recompression,
 }
 
 struct ApiMetrics {
@@ -108,8 +113,9 @@ impl Metrics {
             received_bytes: total(&mut registry, "received_bytes", "Bytes read from clients"),
             sent_bytes: total(&mut registry, "sent_bytes", "Bytes written to clients"),
             produced_batches: total(&mut registry, "produced_batches", "Record batches appended"),
-            produced_bytes: total(&mut registry, "produced_bytes", "Bytes of record batches appended"),
+            produced_bytes: total(&mut registry, "produced_bytes", "Bytes of record batches appended, as stored"),
             fetched_bytes: total(&mut registry, "fetched_bytes", "Bytes of record batches sent to consumers"),
+            recompression: Recompression::registered(&mut registry),
             registry: Mutex::new(registry),
         }
     }

@@ -6,28 +6,9 @@
 
 use std::io::{self, Read};
 
-/// How far a batch is inflated at most.
-pub const MAX_INFLATED_BYTES: u64 = 64 << 20;
+use crate::compression::{self, MAX_INFLATED_BYTES};
 
-/// zstd frames that need a larger window (2 to this power) are refused.
-const ZSTD_WINDOW_LOG_MAX: u32 = 24;
-
-/// Snappy cannot compress better than this; a block that claims more is broken.
-const SNAPPY_MAX_RATIO: usize = 32;
-
-/// What Java's snappy streams begin with: magic, version and compatible version. Blocks with lengths follow.
-const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
-const XERIAL_HEADER_BYTES: usize = 16;
-
-/// How the records of a batch are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
+pub use crate::compression::Codec;
 
 /// The records of one batch: their bytes, and the header fields that these are relative to.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +17,8 @@ pub struct Records<'a> {
     pub base_offset: i64,
     pub base_timestamp: i64,
     pub count: i32,
+    /// Compaction leaves gaps: there may be fewer records than offsets.
+    pub last_offset_delta: i32,
     pub bytes: &'a [u8],
 }
 
@@ -112,26 +95,15 @@ pub fn max_timestamp(records: Records<'_>) -> Result<Option<RecordTime>, Records
 
 /// Calls `each` for the records in order, and whether they have a key, until it returns false.
 fn walk(records: Records<'_>, each: impl FnMut(RecordTime, bool) -> bool) -> Result<(), RecordsError> {
-    let bytes = records.bytes;
-    let failed = |error: io::Error| RecordsError::Decompress(error.to_string());
-    match records.codec {
-        Codec::None => scan(records, bytes, each),
-        Codec::Gzip => scan(records, io::BufReader::new(flate2::bufread::MultiGzDecoder::new(bytes)), each),
-        Codec::Snappy if bytes.starts_with(XERIAL_MAGIC) => {
-            let blocks = bytes.get(XERIAL_HEADER_BYTES..).unwrap_or_default();
-            scan(records, XerialReader { blocks, block: Vec::new(), read: 0 }, each)
-        }
-        Codec::Snappy => {
-            let mut inflated = Vec::new();
-            inflate_snappy(bytes, &mut inflated).map_err(failed)?;
-            scan(records, &inflated[..], each)
-        }
-        Codec::Lz4 => scan(records, io::BufReader::new(lz4_flex::frame::FrameDecoder::new(bytes)), each),
-        Codec::Zstd => {
-            let mut decoder = zstd::Decoder::with_buffer(bytes).map_err(failed)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(failed)?;
-            scan(records, io::BufReader::new(decoder), each)
-        }
+    let input = compression::inflate(records.codec, records.bytes);
+    scan(records, input.map_err(|error| decompress_error(&error))?, each)
+}
+
+/// Of reading what was compressed.
+pub fn decompress_error(error: &io::Error) -> RecordsError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => RecordsError::TooLong,
+        _ => RecordsError::Decompress(error.to_string()),
     }
 }
 
@@ -143,9 +115,8 @@ fn scan(
     let mut input = Counted { input, left: MAX_INFLATED_BYTES };
     for index in 0..records.count {
         let (record, has_key) = next_record(&mut input, &records).map_err(|error| match error.kind() {
-            io::ErrorKind::FileTooLarge => RecordsError::TooLong,
             io::ErrorKind::UnexpectedEof => RecordsError::Record { index },
-            _ => RecordsError::Decompress(error.to_string()),
+            _ => decompress_error(&error),
         })?;
         if !each(record, has_key) {
             break;
@@ -163,17 +134,19 @@ fn next_record(input: &mut Counted<impl Read>, records: &Records<'_>) -> io::Res
     input.byte()?;
     let timestamp_delta = input.varint()?;
     let offset_delta = input.varint()?;
-    let has_key = input.varint()? >= 0;
-    let rest = length.checked_sub(start - input.left).ok_or_else(malformed)?;
+    let key_bytes = input.varint()?;
+    input.skip(u64::try_from(key_bytes).unwrap_or(0))?;
+    let value_bytes = u64::try_from(input.varint()?).unwrap_or(0);
+    let rest = length.checked_sub(start - input.left).filter(|rest| value_bytes <= *rest).ok_or_else(malformed)?;
     input.skip(rest)?;
-    if !(0..i64::from(records.count)).contains(&offset_delta) {
+    if !(0..=i64::from(records.last_offset_delta)).contains(&offset_delta) {
         return Err(malformed());
     }
     let time = RecordTime {
         offset: records.base_offset.checked_add(offset_delta).ok_or_else(malformed)?,
         timestamp: records.base_timestamp.checked_add(timestamp_delta).ok_or_else(malformed)?,
     };
-    Ok((time, has_key))
+    Ok((time, key_bytes >= 0))
 }
 
 /// Counts down what may still be read.
@@ -213,44 +186,6 @@ impl<R: Read> Counted<R> {
         let skipped = io::copy(&mut (&mut self.input).take(bytes), &mut io::sink())?;
         if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
-}
-
-/// Inflates block by block, so that no more than one is in memory.
-struct XerialReader<'a> {
-    blocks: &'a [u8],
-    block: Vec<u8>,
-    read: usize,
-}
-
-impl Read for XerialReader<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.read == self.block.len() {
-            let Some((length, rest)) = self.blocks.split_first_chunk::<4>() else { return Ok(0) };
-            let length = u32::from_be_bytes(*length) as usize;
-            let (block, rest) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
-            inflate_snappy(block, &mut self.block)?;
-            self.blocks = rest;
-            self.read = 0;
-        }
-        let bytes = out.len().min(self.block.len() - self.read);
-        out[..bytes].copy_from_slice(&self.block[self.read..self.read + bytes]);
-        self.read += bytes;
-        Ok(bytes)
-    }
-}
-
-fn inflate_snappy(compressed: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    let length = snap::raw::decompress_len(compressed).map_err(io::Error::other)?;
-    if length as u64 > MAX_INFLATED_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    if length > compressed.len().saturating_mul(SNAPPY_MAX_RATIO) {
-        return Err(io::Error::other("a snappy block claims an impossible length"));
-    }
-    out.resize(length, 0);
-    let inflated = snap::raw::Decoder::new().decompress(compressed, out).map_err(io::Error::other)?;
-    out.truncate(inflated);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! A handler runs up to its first wait in the order in which requests arrived on the connection (for Produce that
 //! includes assigning offsets and enqueueing); what it waits for goes on in the future of `Reply::Later`, which the
-//! connection polls once all earlier replies are out. Replies leave in the order of their requests.
+//! connection polls once all earlier replies are out. A handler that has much to compute before its first wait does so in
+//! `Reply::Beginning`, and lets others run in between. Replies leave in the order of their requests.
 
 use std::net::SocketAddr;
 
@@ -70,6 +71,9 @@ pub enum Reply {
     Never,
     Now(Response),
     Later(BoxFuture<'static, Result<Response, CloseConnection>>),
+    /// The request has work to do before it has run up to its first wait. The connection takes no other request until it
+    /// has, so that the order of arrival is kept.
+    Beginning(BoxFuture<'static, Result<Reply, CloseConnection>>),
 }
 
 /// The request cannot be answered within the protocol: the connection is closed, and the reason logged.

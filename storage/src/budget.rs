@@ -105,6 +105,17 @@ impl Permit {
         self.0.bytes
     }
 
+    /// Gives back what is more than `bytes`, if this is the only clone.
+    pub fn shrink(mut self, bytes: usize) -> Self {
+        if let Some(lent) = Arc::get_mut(&mut self.0) {
+            let freed = lent.bytes.saturating_sub(bytes);
+            lent.bytes -= freed;
+            *lent.budget.0.used.lock() -= freed;
+            lent.budget.0.freed.notify_waiters();
+        }
+        self
+    }
+
     /// The same for all clones, and for no other permit that is alive.
     pub fn id(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
@@ -123,3 +134,6 @@ impl fmt::Debug for Permit {
         write!(f, "Permit({} bytes)", self.0.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::api::errors;
 use crate::broker::Broker;
+use crate::compression::Codec;
 use crate::error::code_for;
 use crate::partition::{Bounds, FetchPlan, Partition, Watching};
 use crate::request::{CloseConnection, Reply, RequestBody, RequestContext, Response};
@@ -36,6 +37,8 @@ use self::encode::{
 };
 use self::read::{ReadJob, read_all};
 
+/// zstd came with this version (KIP-110).
+const FIRST_VERSION_WITH_ZSTD: i16 = 10;
 /// No client needs to wait longer for nothing (a day).
 const MAX_WAIT_MS: i32 = 86_400_000;
 
@@ -137,7 +140,11 @@ impl Fetch {
         for topic in &self.topics {
             let by_id = self.version >= FIRST_VERSION_WITH_TOPIC_IDS;
             for asked in &topic.partitions {
-                let plan = asked.plan(self.max_bytes).map_err(|code| match code {
+                let readable = match self.version < FIRST_VERSION_WITH_ZSTD && topic.is_zstd() {
+                    true => Err(ResponseError::UnsupportedCompressionType),
+                    false => Ok(()),
+                };
+                let plan = readable.and_then(|()| asked.plan(self.max_bytes)).map_err(|code| match code {
                     // Also for a topic that was there when the request came.
                     ResponseError::UnknownTopicOrPartition if by_id && topic.is_gone(asked) => {
                         ResponseError::UnknownTopicId
@@ -242,6 +249,11 @@ impl AskedTopic {
         // Copied, so that the request's buffer is not kept for as long as the fetch waits.
         let name = if topic.is_some() { String::new() } else { asked.topic.to_string() };
         Self { topic, name, id: asked.topic_id, partitions }
+    }
+
+    /// Its batches are compressed with zstd, whatever their producers chose.
+    fn is_zstd(&self) -> bool {
+        self.topic.as_ref().is_some_and(|topic| topic.config.compression.codec == Some(Codec::Zstd))
     }
 
     /// There is no such topic, or not any more; as opposed to a topic without such a partition.

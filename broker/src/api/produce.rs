@@ -2,11 +2,12 @@
 //!
 //! Invariants:
 //! - Everything up to enqueueing into the log runs in `handle`, so in the order in which requests arrived; only the wait
-//!   for durability is left to the reply.
+//!   for durability is left to the reply. If large batches have to be compressed anew first, the connection takes no
+//!   other request until they are enqueued.
 //! - No acknowledgement before durability, whatever `acks` says; a retry of a batch that is still pending waits for it.
 //! - Record bytes are neither copied nor looked into, except that a small batch is copied out of a large receive buffer
 //!   that it would pin, and that a topic's configuration may demand it (the time of the append, keys, a lowest
-//!   timestamp).
+//!   timestamp, another codec).
 //! - A topic is resolved once per request.
 
 use std::sync::Arc;
@@ -35,8 +36,12 @@ use crate::request::{CloseConnection, Reply, RequestBody, RequestContext};
 use crate::topics::TopicConfig;
 use crate::wire::codec;
 
+/// As `compression.type` wants it.
+mod recompress;
 #[cfg(test)]
 mod tests;
+
+use self::recompress::Task;
 
 /// zstd came with this version (KIP-110).
 const FIRST_VERSION_WITH_ZSTD: i16 = 7;
@@ -52,10 +57,31 @@ pub fn handle(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) 
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut topics = check(broker, version, request);
+    let mut slots = topics.iter().flat_map(|topic| &topic.slots);
+    let large = slots.any(|slot| matches!(slot.state, SlotState::Large(_)));
     match acks {
+        -1..=1 if large => {
+            let broker = Arc::clone(broker);
+            return Ok(Reply::Beginning(Box::pin(async move {
+                recompress::finish(&broker, &mut topics, context.received).await;
+                append(&broker, &mut topics, body);
+                reply(&broker, context, topics, acks, timeout)
+            })));
+        }
         -1..=1 => append(broker, &mut topics, body),
         _ => refuse_all(&mut topics, ResponseError::InvalidRequiredAcks),
     }
+    reply(broker, context, topics, acks, timeout)
+}
+
+/// The answer, when all that was enqueued is durable.
+fn reply(
+    broker: &Broker,
+    context: RequestContext,
+    topics: Vec<Topic>,
+    acks: i16,
+    timeout: Duration,
+) -> Result<Reply, CloseConnection> {
     if acks == 0 {
         // Nobody waits for an answer; closing the connection is how Kafka tells such a producer to look again.
         return match topics.iter().flat_map(|topic| &topic.slots).find_map(|slot| slot.failure()) {
@@ -66,7 +92,7 @@ pub fn handle(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) 
     let deadline = context.received + timeout;
     let metrics = broker.metrics.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let response = answer(topics, version, deadline).await;
+        let response = answer(topics, context.api_version, deadline).await;
         errors::count(&metrics, context.api_key, &response);
         codec::encode(&context, &response)
     })))
@@ -92,6 +118,8 @@ enum SlotState {
         records: Vec<i32>,
     },
     Checked(Checked),
+    /// To be compressed anew, which takes a while.
+    Large(Task),
     Enqueued(Enqueued),
 }
 
@@ -99,7 +127,7 @@ enum SlotState {
 struct Checked {
     partition: Arc<Partition>,
     batch: ValidBatch,
-    /// The batch is a copy, with the time of its append in it; this pays for it.
+    /// The batch is a copy, with another codec or the time of its append; this pays for it.
     rewritten: Option<Permit>,
 }
 
@@ -119,7 +147,7 @@ impl Slot {
     fn failure(&self) -> Option<ResponseError> {
         match &self.state {
             SlotState::Failed { code, .. } => Some(*code),
-            SlotState::Checked(_) | SlotState::Enqueued(_) => None,
+            SlotState::Checked(_) | SlotState::Large(_) | SlotState::Enqueued(_) => None,
         }
     }
 }
@@ -127,6 +155,18 @@ impl Slot {
 impl SlotState {
     fn failed(code: ResponseError) -> Self {
         Self::Failed { code, message: None, records: Vec::new() }
+    }
+
+    fn refused(partition: &Partition, error: &BatchError) -> Self {
+        tracing::debug!(partition = %partition.id(), %error, "refused a record batch");
+        let records = error.records().to_vec();
+        Self::Failed { code: error.code(), message: Some(error.to_string()), records }
+    }
+
+    /// Nothing is wrong with the batch: the producer tries again.
+    fn short_of_memory() -> Self {
+        let message = Some("there is no memory to write the batch as the topic wants it".to_owned());
+        Self::Failed { code: ResponseError::KafkaStorageError, message, records: Vec::new() }
     }
 }
 
@@ -176,20 +216,19 @@ fn check_records(
     };
     let batch = match check_batch(records, limits, config, now_ms) {
         Ok(batch) => batch,
-        Err(error) => {
-            tracing::debug!(partition = %partition.id(), %error, "refused a record batch");
-            let records = error.records().to_vec();
-            return SlotState::Failed { code: error.code(), message: Some(error.to_string()), records };
-        }
+        Err(error) => return SlotState::refused(&partition, &error),
     };
-    if !config.log_append_time {
+    let append_time_ms = config.log_append_time.then_some(now_ms);
+    if let Some(codec) = config.compression.codec.filter(|codec| batch.header.codec() != Some(*codec)) {
+        let max_bytes = limits.max_bytes.min(broker.config.request_max_bytes);
+        let levels = config.compression.levels;
+        return recompress::begin(broker, Task { partition, batch, codec, levels, max_bytes, append_time_ms });
+    }
+    if append_time_ms.is_none() {
         return SlotState::Checked(Checked { partition, batch, rewritten: None });
     }
     // The copy is paid for before it is made. There is no waiting here: the producer tries again.
-    let Some(permit) = broker.budget.try_take(batch.body.len()) else {
-        let message = Some("there is no memory to write the time of the append into the batch".to_owned());
-        return SlotState::Failed { code: ResponseError::KafkaStorageError, message, records: Vec::new() };
-    };
+    let Some(permit) = broker.budget.try_take(batch.body.len()) else { return SlotState::short_of_memory() };
     let batch = batch::at_append_time(batch, now_ms);
     SlotState::Checked(Checked { partition, batch, rewritten: Some(permit) })
 }
@@ -227,7 +266,7 @@ fn append(broker: &Broker, topics: &mut [Topic], body: RequestBody) {
             SlotState::Checked(Checked { partition, batch, rewritten }) => {
                 broker.metrics.produced_batches.inc();
                 broker.metrics.produced_bytes.inc_by(batch.len() as u64);
-                let append_time_ms = if rewritten.is_some() { batch.max_timestamp } else { -1 };
+                let append_time_ms = if batch.header.is_log_append_time() { batch.max_timestamp } else { -1 };
                 let permit = rewritten.unwrap_or_else(|| permit.clone());
                 appended(partition.append(&*log, batch, permit), append_time_ms)
             }
@@ -319,7 +358,7 @@ async fn answer_one(slot: Slot, version: i16, deadline: Instant) -> PartitionPro
             failed(code).with_record_errors(records).with_error_message(message)
         }
         SlotState::Failed { code, .. } => failed(code),
-        SlotState::Checked(_) => failed(ResponseError::UnknownServerError),
+        SlotState::Checked(_) | SlotState::Large(_) => failed(ResponseError::UnknownServerError),
         SlotState::Enqueued(enqueued) => match enqueued.outcome(deadline).await {
             Ok(()) => response
                 .with_base_offset(enqueued.base_offset)

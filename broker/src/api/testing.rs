@@ -10,9 +10,10 @@ use meta::memory::MemoryStore;
 use meta::seams::{Random, SystemClock};
 use storage::budget::{Budget, Permit};
 use storage::entry::TopicPartition;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, RECOMPRESSIONS};
 use crate::config::BrokerConfig;
 use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::metrics::Metrics;
@@ -67,6 +68,7 @@ impl TestBroker {
             clock,
             random,
             metrics: Arc::new(Metrics::new()),
+            recompressions: Semaphore::new(RECOMPRESSIONS),
         });
         Self { broker, rig, topic, store }
     }
@@ -112,11 +114,19 @@ pub fn context(version: i16) -> RequestContext {
     }
 }
 
+/// Up to the request's first wait, also if that takes a while.
+pub async fn begun(mut reply: Reply) -> Reply {
+    while let Reply::Beginning(beginning) = reply {
+        reply = beginning.await.unwrap();
+    }
+    reply
+}
+
 pub async fn finish<A: Decodable>(reply: Reply, version: i16) -> A {
-    let response = match reply {
+    let response = match begun(reply).await {
         Reply::Now(response) => response,
         Reply::Later(response) => response.await.unwrap(),
-        Reply::Never => panic!("an answer was expected"),
+        Reply::Never | Reply::Beginning(_) => panic!("an answer was expected"),
     };
     decode(&response, version)
 }

@@ -3,14 +3,9 @@
 //!
 //! The records are looked at only if the configuration demands something that the header does not tell.
 
-use bytes::Bytes;
-
-use super::{BatchError, HEAD_BYTES, HEADER_BYTES, LOG_APPEND_TIME, ValidBatch, records_of};
+use super::seal::{BODY_HEADER_BYTES, seal};
+use super::{BatchError, LOG_APPEND_TIME, ValidBatch, records_of};
 use crate::records::survey;
-
-/// Where the fields lie in a batch's body, which begins behind the head.
-const ATTRIBUTES: usize = 21 - HEAD_BYTES;
-const MAX_TIMESTAMP: usize = 35 - HEAD_BYTES;
 
 /// What is demanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +28,7 @@ pub fn check_policy(batch: &ValidBatch, policy: &Policy, now_ms: i64) -> Result<
     if earliest <= 0 && !policy.keys {
         return Ok(());
     }
-    let survey = survey(records_of(&batch.header, &batch.body[HEADER_BYTES - HEAD_BYTES..])?)?;
+    let survey = survey(records_of(&batch.header, &batch.body[BODY_HEADER_BYTES..])?)?;
     if policy.keys && !survey.keyless.is_empty() {
         return Err(BatchError::Keyless { records: survey.keyless });
     }
@@ -45,16 +40,11 @@ pub fn check_policy(batch: &ValidBatch, policy: &Policy, now_ms: i64) -> Result<
 
 /// The same batch with the time of its append: a copy, because these fields are under the CRC.
 pub fn at_append_time(batch: ValidBatch, now_ms: i64) -> ValidBatch {
-    let mut body = batch.body.to_vec();
     let mut header = batch.header;
     header.attributes |= LOG_APPEND_TIME;
     header.max_timestamp = now_ms;
-    body[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&header.attributes.to_be_bytes());
-    body[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&now_ms.to_be_bytes());
-    header.crc = crc32c::crc32c(&body);
-    let mut head = batch.head;
-    head[17..HEAD_BYTES].copy_from_slice(&header.crc.to_be_bytes());
-    ValidBatch { header, max_timestamp: now_ms, head, body: Bytes::from(body) }
+    let (header, head, body) = seal(header, batch.body.to_vec());
+    ValidBatch { header, max_timestamp: now_ms, head, body }
 }
 
 #[cfg(test)]

@@ -101,3 +101,36 @@ pub fn put_varint(out: &mut Vec<u8>, value: i64) {
     }
     out.push(zigzag as u8);
 }
+
+/// One record, with all that a record can have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordSpec {
+    pub timestamp_delta: i64,
+    pub offset_delta: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl RecordSpec {
+    /// As it lies in a batch.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let mut record = vec![0];
+        put_varint(&mut record, self.timestamp_delta);
+        put_varint(&mut record, self.offset_delta);
+        put_bytes(&mut record, self.key.as_deref());
+        put_bytes(&mut record, self.value.as_deref());
+        put_varint(&mut record, self.headers.len() as i64);
+        for (name, value) in &self.headers {
+            put_bytes(&mut record, Some(name));
+            put_bytes(&mut record, value.as_deref());
+        }
+        put_varint(out, record.len() as i64);
+        out.extend(record);
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    out.extend(bytes.unwrap_or_default());
+}

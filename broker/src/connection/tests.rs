@@ -24,6 +24,9 @@ struct Echo {
 const NOW: u8 = b'n';
 const HELD: u8 = b'h';
 const NEVER: u8 = b'-';
+/// Begins when it is released, and is answered then.
+const SLOW: u8 = b's';
+const SLOW_CLOSE: u8 = b'S';
 const CLOSE: u8 = b'x';
 const CLOSE_LATER: u8 = b'X';
 const LARGE: u8 = b'L';
@@ -32,6 +35,7 @@ const LARGE_BYTES: usize = 4 << 20;
 impl Service for Echo {
     fn call(&self, context: RequestContext, body: RequestBody) -> Result<Reply, CloseConnection> {
         self.called.lock().push(context.correlation_id);
+        let closes = body.bytes[0] == SLOW_CLOSE;
         let response = Response { parts: vec![body.bytes.clone()], permits: vec![body.permit] };
         match body.bytes[0] {
             NOW => Ok(Reply::Now(response)),
@@ -39,6 +43,17 @@ impl Service for Echo {
             CLOSE => Err(CloseConnection("asked to".to_owned())),
             CLOSE_LATER => Ok(Reply::Later(Box::pin(async { Err(CloseConnection("asked to".to_owned())) }))),
             LARGE => Ok(Reply::Now(BytesMut::zeroed(LARGE_BYTES).into())),
+            SLOW | SLOW_CLOSE => {
+                let (release, held) = oneshot::channel();
+                self.held.lock().insert(context.correlation_id, release);
+                Ok(Reply::Beginning(Box::pin(async move {
+                    held.await.map_err(|_| CloseConnection("nobody releases it".to_owned()))?;
+                    match closes {
+                        true => Err(CloseConnection("asked to".to_owned())),
+                        false => Ok(Reply::Now(response)),
+                    }
+                })))
+            }
             HELD => {
                 let (release, held) = oneshot::channel();
                 self.held.lock().insert(context.correlation_id, release);
@@ -301,4 +316,51 @@ async fn an_idle_connection_ends_at_once_when_the_broker_stops() {
     let begun = Instant::now();
     assert!(matches!(client.serving.await.unwrap(), Closed::ShutDown));
     assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_before_the_request_in_front_has_begun() {
+    let mut client = connect();
+    let requests = [request(1, &[HELD]), request(2, &[SLOW]), request(3, &[SLOW]), request(4, &[NOW])];
+    client.to.write_all(&requests.concat()).await.unwrap();
+    client.settle().await;
+    assert_eq!(*client.service.called.lock(), [1, 2]);
+    client.service.release(1);
+    assert_eq!(client.receive().await, (1, vec![HELD]), "answers leave meanwhile");
+    client.send(5, &[NOW]).await;
+    client.settle().await;
+    assert_eq!(*client.service.called.lock(), [1, 2]);
+    client.service.release(2);
+    client.settle().await;
+    assert_eq!(*client.service.called.lock(), [1, 2, 3]);
+    client.service.release(3);
+    for expected in [(2, vec![SLOW]), (3, vec![SLOW]), (4, vec![NOW]), (5, vec![NOW])] {
+        assert_eq!(client.receive().await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_begins_in_vain_closes_the_connection_after_earlier_replies() {
+    let mut client = connect();
+    client.send(1, &[HELD]).await;
+    client.send(2, &[SLOW_CLOSE]).await;
+    client.settle().await;
+    client.service.release(2);
+    client.settle().await;
+    client.service.release(1);
+    assert_eq!(client.receive().await, (1, vec![HELD]));
+    assert!(matches!(client.serving.await.unwrap(), Closed::Request(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_answers_what_has_not_begun_yet() {
+    let mut client = connect();
+    client.send(1, &[SLOW]).await;
+    client.settle().await;
+    client.stop.throw();
+    client.settle().await;
+    assert!(!client.serving.is_finished());
+    client.service.release(1);
+    assert_eq!(client.receive().await, (1, vec![SLOW]));
+    assert!(matches!(client.serving.await.unwrap(), Closed::ShutDown));
 }

@@ -14,6 +14,8 @@ fn what_happened_is_shown() {
     metrics.closed("idle");
     metrics.connections.inc();
     metrics.sent_bytes.inc_by(7);
+    metrics.recompression.count(100, 1_000, 80);
+    metrics.recompression.count(100, 1_000, 1_000);
     let text = metrics.render().unwrap();
     for line in [
         "woodpecker_requests_total{api=\"Produce\"} 2",
@@ -24,6 +26,11 @@ fn what_happened_is_shown() {
         "woodpecker_connections_closed_total{reason=\"idle\"} 1",
         "woodpecker_connections 1",
         "woodpecker_sent_bytes_total 7",
+        "woodpecker_recompressed_batches_total 2",
+        "woodpecker_recompressed_received_bytes_total 200",
+        "woodpecker_recompressed_inflated_bytes_total 2000",
+        "woodpecker_recompressed_stored_bytes_total 1080",
+        "woodpecker_recompressed_saved_bytes -880",
     ] {
         assert!(text.lines().any(|shown| shown == line), "no {line} in\n{text}");
     }

@@ -9,10 +9,10 @@ use storage::folder::Folder;
 use storage::log::{DurableSink, Log};
 use storage::reader::Reader;
 use storage::tail::Tail;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::Table;
-use crate::broker::Broker;
+use crate::broker::{Broker, RECOMPRESSIONS};
 use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::listener::{Server, ServerOptions};
 use crate::ownership::{Loss, Ownership};
@@ -86,6 +86,7 @@ impl Node {
             clock: parts.clock,
             random: parts.random,
             metrics: parts.metrics.clone(),
+            recompressions: Semaphore::new(RECOMPRESSIONS),
         });
         let service = Arc::new(Table::new(broker.clone()));
         let options = ServerOptions::from(&*broker.config);

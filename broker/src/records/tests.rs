@@ -1,52 +1,14 @@
 //! Every codec as clients frame it, and hostile bytes in each of them.
 
-use std::io::Write;
-
 use proptest::prelude::*;
 
 use crate::batch::testing::{BatchSpec, put_varint};
+use crate::compression::testing::{all_codecs, gzip};
 
 use super::*;
 
-fn gzip(raw: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(raw).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn snappy(raw: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(raw).unwrap()
-}
-
-fn xerial(raw: &[u8], block_bytes: usize) -> Vec<u8> {
-    let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
-    for block in raw.chunks(block_bytes) {
-        let block = snappy(block);
-        out.extend((block.len() as u32).to_be_bytes());
-        out.extend(block);
-    }
-    out
-}
-
-fn lz4(raw: &[u8]) -> Vec<u8> {
-    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-    encoder.write_all(raw).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn all_codecs(raw: &[u8]) -> Vec<(&'static str, Codec, Vec<u8>)> {
-    vec![
-        ("none", Codec::None, raw.to_vec()),
-        ("gzip", Codec::Gzip, gzip(raw)),
-        ("raw snappy", Codec::Snappy, snappy(raw)),
-        ("framed snappy", Codec::Snappy, xerial(raw, 17)),
-        ("lz4", Codec::Lz4, lz4(raw)),
-        ("zstd", Codec::Zstd, zstd::encode_all(raw, 3).unwrap()),
-    ]
-}
-
 fn records(codec: Codec, count: i32, bytes: &[u8]) -> Records<'_> {
-    Records { codec, base_offset: 500, base_timestamp: 1_000, count, bytes }
+    Records { codec, base_offset: 500, base_timestamp: 1_000, count, last_offset_delta: count - 1, bytes }
 }
 
 #[test]
@@ -110,6 +72,10 @@ fn malformed_records_are_errors() {
     assert_eq!(max_timestamp(records(Codec::None, 3, &raw)), Err(RecordsError::Record { index: 2 }));
     assert_eq!(max_timestamp(records(Codec::None, 1, &[0xff; 20])), Err(RecordsError::Record { index: 0 }));
     assert_eq!(max_timestamp(records(Codec::None, 1, &[1, 0, 0, 0])), Err(RecordsError::Record { index: 0 }));
+    // A key and a value that are longer than the record.
+    assert_eq!(max_timestamp(records(Codec::None, 1, &[12, 0, 0, 0, 8, 0, 0])), Err(RecordsError::Record { index: 0 }));
+    assert_eq!(max_timestamp(records(Codec::None, 1, &[12, 0, 0, 0, 1, 8, 0])), Err(RecordsError::Record { index: 0 }));
+    assert!(max_timestamp(records(Codec::None, 1, &[12, 0, 0, 0, 1, 0, 0])).is_ok());
     // An offset delta beyond the batch.
     assert_eq!(max_timestamp(records(Codec::None, 1, &[8, 0, 0, 4, 0])), Err(RecordsError::Record { index: 0 }));
 }

@@ -2,6 +2,7 @@
 
 use super::config::{ConfigError, Configs, find};
 use super::defaults::Defaults;
+use crate::compression::{Codec, Compression, Levels};
 use crate::config::values::items;
 
 /// A topic's configuration as the broker acts on it.
@@ -9,6 +10,8 @@ use crate::config::values::items;
 pub struct TopicConfig {
     /// Largest record batch (`max.message.bytes`).
     pub max_message_bytes: usize,
+    /// `compression.type` and the levels.
+    pub compression: Compression,
     /// Records get the time of their append instead of their own (`message.timestamp.type`).
     pub log_append_time: bool,
     /// How far a record's own timestamp may lie behind the broker's clock.
@@ -43,8 +46,13 @@ impl TopicConfig {
             )));
         }
         let policy = text("cleanup.policy");
+        let level = |name: &str, default: i32| text(name).parse().unwrap_or(default);
+        let Levels { gzip, zstd } = Levels::default();
+        let levels =
+            Levels { gzip: level("compression.gzip.level", gzip), zstd: level("compression.zstd.level", zstd) };
         Ok(Self {
             max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
+            compression: Compression { codec: Codec::from_name(&text("compression.type")), levels },
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),

@@ -139,7 +139,7 @@ async fn what_is_only_checked_or_refused_changes_nothing() {
         let refused_as = |outcome| assert_eq!(refused(outcome), ResponseError::InvalidRequest);
         refused_as(topics.alter_broker(false, &set("max.message.bytes", "5"), check_only).await);
         refused_as(topics.alter_broker(false, &set("num.partitions", "5"), check_only).await);
-        refused_as(topics.alter_broker(true, &set("compression.type", "lz4"), check_only).await);
+        refused_as(topics.alter_broker(true, &set("unclean.leader.election.enable", "true"), check_only).await);
     }
     for count in [1, 2, MAX_PARTITIONS + 1] {
         assert_eq!(refused(topics.add_partitions(&topic, count, |_| ()).await), ResponseError::InvalidPartitions);

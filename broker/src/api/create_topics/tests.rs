@@ -73,7 +73,7 @@ async fn what_is_wrong_is_refused_with_kafkas_code() {
         (topic("new", 1, 1, &[("no.such.thing", Some("1"))]), InvalidConfig),
         (topic("new", 1, 1, &[("retention.ms", Some("soon"))]), InvalidConfig),
         (topic("new", 1, 1, &[("retention.ms", None)]), InvalidConfig),
-        (topic("new", 1, 1, &[("compression.type", Some("lz4"))]), InvalidConfig),
+        (topic("new", 1, 1, &[("compression.type", Some("brotli"))]), InvalidConfig),
         (assigned(&[3]), InvalidReplicaAssignment),
         (assigned(&[0]).with_num_partitions(1), InvalidRequest),
     ] {

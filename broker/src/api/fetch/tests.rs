@@ -8,6 +8,7 @@ use crate::api::testing::{TestBroker, finish, name};
 use crate::batch::BatchHeader;
 use crate::batch::testing::BatchSpec;
 use crate::ownership::Loss;
+use crate::topics::edits::Edits;
 
 const TAIL: usize = 64 << 20;
 /// Nothing stays in memory: everything is read from the store.
@@ -298,4 +299,14 @@ async fn damage_concerns_its_partition_only() {
     assert_eq!(answers[0].error_code, ResponseError::KafkaStorageError.code());
     assert!(offsets(&answers[0]).is_empty());
     assert_eq!(offsets(&answers[1]), [0, 2, 4, 6]);
+}
+
+#[tokio::test]
+async fn clients_that_cannot_know_zstd_are_told_so() {
+    let test = filled(TAIL, 1).await;
+    let edits = Edits::Replace(vec![("compression.type".to_owned(), Some("zstd".to_owned()))]);
+    test.broker.topics.alter_topic(&test.topic, &edits, false).await.unwrap();
+    for (version, code) in [(9, ResponseError::UnsupportedCompressionType.code()), (10, 0)] {
+        assert_eq!(fetch(&test, version, &Ask::default()).await[0].error_code, code);
+    }
 }

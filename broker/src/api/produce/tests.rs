@@ -13,7 +13,7 @@ use crate::topics::edits::Edits;
 
 const TAIL: usize = 64 << 20;
 
-fn request(test: &TestBroker, version: i16, acks: i16, batches: Vec<(i32, Option<Bytes>)>) -> ProduceRequest {
+pub fn request(test: &TestBroker, version: i16, acks: i16, batches: Vec<(i32, Option<Bytes>)>) -> ProduceRequest {
     let data = |(index, records): (i32, Option<Bytes>)| {
         PartitionProduceData::default().with_index(index).with_records(records)
     };

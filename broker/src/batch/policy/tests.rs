@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::testing::{BatchSpec, put_varint};
 use crate::batch::{BatchHeader, Limits, first_at_or_after, max_timestamp, validate};
+use crate::batch::{HEAD_BYTES, HEADER_BYTES};
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, zstd: true };
 const ANYTHING: Policy = Policy { before_max_ms: i64::MAX, after_max_ms: i64::MAX, keys: false };

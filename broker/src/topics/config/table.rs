@@ -44,8 +44,8 @@ pub static TABLE: &[Row] = &[
         Some("compression.gzip.level"),
         Values::GzipLevel,
         "-1",
-        Role::Fulfilled,
-        "Used where compression.type is gzip, so never.",
+        Role::Enforced,
+        "How hard gzip tries where compression.type is gzip: 1 is fastest, 9 smallest, -1 the library's choice.",
     ),
     row(
         "compression.lz4.level",
@@ -53,23 +53,26 @@ pub static TABLE: &[Row] = &[
         Values::Int(1, 17),
         "9",
         Role::Fulfilled,
-        "Used where compression.type is lz4, so never.",
+        "How hard lz4 tries where compression.type is lz4. Batches are compressed as Kafka does at its default, 9, at \
+         every level: fast.",
     ),
     row(
         "compression.type",
         Some("compression.type"),
         Values::OneOf(CODECS),
         "producer",
-        Role::Only(&["producer"]),
-        "How record batches are compressed in storage. With producer they stay as they came.",
+        Role::Enforced,
+        "How record batches are compressed in storage. With producer they stay as they came; a batch with another codec \
+         than the one named is compressed anew when it arrives.",
     ),
     row(
         "compression.zstd.level",
         Some("compression.zstd.level"),
         Values::Int(-131_072, 22),
         "3",
-        Role::Fulfilled,
-        "Used where compression.type is zstd, so never.",
+        Role::Enforced,
+        "How hard zstd tries where compression.type is zstd: the higher, the slower and the smaller. No level looks \
+         farther back than 2 MiB.",
     ),
     row(
         "delete.retention.ms",

@@ -74,6 +74,14 @@ fn what_is_enforced_reaches_what_the_broker_acts_on() {
             "max.message.bytes" => number(row.name, |config| config.max_message_bytes as i64),
             "message.timestamp.before.max.ms" => number(row.name, |config| config.timestamp_before_max_ms),
             "message.timestamp.after.max.ms" => number(row.name, |config| config.timestamp_after_max_ms),
+            "compression.type" => {
+                let of = |value: &str| with("compression.type", value).unwrap().compression.codec;
+                assert_eq!([of("producer"), of("uncompressed")], [None, Some(Codec::None)]);
+                assert_eq!([of("gzip"), of("snappy")], [Some(Codec::Gzip), Some(Codec::Snappy)]);
+                assert_eq!([of("lz4"), of("zstd")], [Some(Codec::Lz4), Some(Codec::Zstd)]);
+            }
+            "compression.gzip.level" => assert_eq!(with(row.name, "7").unwrap().compression.levels.gzip, 7),
+            "compression.zstd.level" => assert_eq!(with(row.name, "-7").unwrap().compression.levels.zstd, -7),
             "message.timestamp.type" => assert!(with(row.name, "LogAppendTime").unwrap().log_append_time),
             "cleanup.policy" => {
                 let of = |value: &str| with("cleanup.policy", value).map(|it| (it.compacted, it.deletable)).unwrap();
@@ -97,9 +105,9 @@ fn refusals_are_in_kafkas_words() {
             "Invalid value shred for configuration cleanup.policy: String must be one of: delete, compact",
         ),
         (
-            "compression.type",
-            "zstd",
-            "Invalid value zstd for configuration compression.type: this broker has only producer",
+            "unclean.leader.election.enable",
+            "true",
+            "Invalid value true for configuration unclean.leader.election.enable: this broker has only false",
         ),
     ] {
         assert_eq!(with(name, value).unwrap_err().to_string(), expected);

@@ -16,7 +16,7 @@ export CARGO_TERM_COLOR ?= never
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
 
-deps: ## install what a build and its tests need: Debian packages, real S3 and etcd servers, clients in other languages
+deps: ## install what a build and its tests need: Debian packages, S3 and etcd servers, emulators, clients in other languages
 	$(SERVERS)/install
 
 # The tests of real processes need the binary beside them; one build of everything keeps one set of features.

@@ -5,31 +5,30 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use meta::probe;
+use meta::error::ErrorKind;
+use meta::probe::{self, Reason};
 use meta::seams::{Incarnation, Random, WallClock};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{ObjectStore, ObjectStoreScheme};
 use storage::folder::Folder;
 use storage::metered::{MeteredStore, StoreCounters};
 use url::Url;
 
-/// Time limits of the S3 client where the environment sets none: the variable, its key, our default.
-const CLIENT_DEFAULTS: [(&str, ClientConfigKey, &str); 2] = [
-    ("AWS_CONNECT_TIMEOUT", ClientConfigKey::ConnectTimeout, "3 seconds"),
-    ("AWS_TIMEOUT", ClientConfigKey::Timeout, "10 seconds"),
-];
+use crate::config::keys::without_credentials;
+
+mod provider;
+
+pub use provider::Provider;
 
 /// What a storage setting stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageUrl {
     Memory,
     Folder(PathBuf),
-    S3(Url),
+    Bucket(Provider, Url),
 }
 
 /// Why the storage cannot be used.
@@ -37,11 +36,13 @@ pub enum StorageUrl {
 pub enum StorageError {
     #[error("storage={given}: {why}")]
     Refused { given: String, why: String },
-    #[error("storage={given}: {source}")]
+    /// `hint` says what to do about it, if that is known.
+    #[error("storage={given}: {source}{hint}")]
     Unusable {
         given: String,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+        hint: String,
     },
 }
 
@@ -57,7 +58,7 @@ pub struct OpenStorage {
 
 impl StorageUrl {
     pub fn parse(given: &str) -> Result<Self, StorageError> {
-        let refused = |why: &str| StorageError::Refused { given: given.to_owned(), why: why.to_owned() };
+        let refused = |why: &str| StorageError::Refused { given: without_credentials(given), why: why.to_owned() };
         let Some((scheme, rest)) = given.split_once("://") else {
             if given.is_empty() {
                 return Err(refused("it is empty; give a folder or a URL"));
@@ -68,15 +69,14 @@ impl StorageUrl {
             "memory" => Ok(Self::Memory),
             "file" if rest.starts_with('/') => Ok(Self::Folder(PathBuf::from(rest))),
             "file" => Err(refused("a file URL needs an absolute path: file:///var/lib/woodpecker")),
-            "s3" => {
-                let url = Url::parse(given).map_err(|error| refused(&error.to_string()))?;
-                if url.host_str().is_none_or(str::is_empty) {
-                    return Err(refused("it names no bucket: s3://bucket/prefix"));
+            _ => match Provider::of_scheme(scheme) {
+                Some(provider) => {
+                    let url = Url::parse(given).map_err(|error| refused(&error.to_string()))?;
+                    provider.check(&url).map_err(|why| refused(&why))?;
+                    Ok(Self::Bucket(provider, url))
                 }
-                Ok(Self::S3(url))
-            }
-            "gs" | "az" => Err(refused("this kind of storage is not yet proven; use s3://, file:// or memory://")),
-            _ => Err(refused("unknown scheme; use a folder, file://, s3:// or memory://")),
+                None => Err(refused("unknown scheme; use a folder, file://, s3://, gs://, az:// or memory://")),
+            },
         }
     }
 
@@ -94,49 +94,44 @@ impl StorageUrl {
                 Ok(OpenStorage { store: Arc::new(store), counters, description, folder: None })
             }
             Self::Folder(path) => open_folder(path, incarnation, clock.now_ms()),
-            Self::S3(url) => open_bucket(url, random).await,
+            Self::Bucket(provider, url) => open_bucket(*provider, url, random).await,
         }
     }
 }
 
 fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result<OpenStorage, StorageError> {
     let given = path.display().to_string();
-    let unusable =
-        |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable {
+        given: given.clone(),
+        source,
+        hint: String::new(),
+    };
     let lock = Folder::lock(path, incarnation, started_ms).map_err(|error| unusable(Box::new(error)))?;
     let files =
         LocalFileSystem::new_with_prefix(lock.root()).map_err(|error| unusable(Box::new(error)))?.with_fsync(true);
     let (store, counters) = MeteredStore::new(Arc::new(files));
     let description = format!("folder {}", lock.root().display());
-    Ok(OpenStorage { store: Arc::new(store), counters, description, folder: Some(Arc::new(lock)) })
+    let folder = Some(Arc::new(lock));
+    Ok(OpenStorage { store: Arc::new(store), counters, description, folder })
 }
 
-async fn open_bucket(url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {
-    let given = url.to_string();
-    let unusable =
-        |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable { given: given.clone(), source };
-    let (_, prefix) = ObjectStoreScheme::parse(url).map_err(|error| unusable(Box::new(error)))?;
-    // The settled write and the reader retry with their own deadlines; what is below them only smooths a blip.
-    let retries = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_secs(1),
-            base: 2.0,
-        },
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(10),
+async fn open_bucket(provider: Provider, url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>, hint: Option<&'static str>| {
+        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        StorageError::Unusable { given: url.to_string(), source, hint }
     };
-    let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retries);
-    for (variable, key, value) in CLIENT_DEFAULTS {
-        if std::env::var_os(variable).is_none() {
-            builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
-        }
-    }
-    let bucket = builder.build().map_err(|error| unusable(Box::new(error)))?;
+    let (_, prefix) = ObjectStoreScheme::parse(url).map_err(|error| unusable(Box::new(error), None))?;
+    let hint = Some(provider.credentials());
+    let bucket = provider.connect(url).map_err(|error| unusable(Box::new(error), hint))?;
     let description = format!("{url} ({bucket})");
-    let (metered, counters) = MeteredStore::new(Arc::new(bucket));
-    let store: Arc<dyn ObjectStore> =
-        if prefix.as_ref().is_empty() { Arc::new(metered) } else { Arc::new(PrefixStore::new(metered, prefix)) };
-    probe::probe(&store, random).await.map_err(|error| unusable(Box::new(error)))?;
+    // Counted by the keys that the rest of the broker knows: without the prefix.
+    let bucket: Arc<dyn ObjectStore> =
+        if prefix.as_ref().is_empty() { bucket } else { Arc::new(PrefixStore::new(bucket, prefix)) };
+    let (metered, counters) = MeteredStore::new(bucket);
+    let store: Arc<dyn ObjectStore> = Arc::new(metered);
+    probe::probe(&store, random).await.map_err(|error| {
+        let may_be_credentials = error.kind() == ErrorKind::Retriable || matches!(error.reason, Reason::Refused(_));
+        unusable(Box::new(error), hint.filter(|_| may_be_credentials))
+    })?;
     Ok(OpenStorage { store, counters, description, folder: None })
 }

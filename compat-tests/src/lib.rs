@@ -16,6 +16,8 @@ pub mod tcp;
 
 pub mod s3;
 
+pub mod cloud;
+
 pub mod proxy;
 
 pub mod door;

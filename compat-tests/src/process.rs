@@ -143,7 +143,7 @@ impl Launch {
         let mut command = mortal(&binary());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("WOODPECKER_") || name.starts_with("AWS_") {
+            if ["WOODPECKER_", "AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)) {
                 command.env_remove(name);
             }
         }

@@ -64,10 +64,15 @@ async fn bad_values_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn stores_that_are_not_yet_proven_are_refused() {
+async fn storage_urls_that_name_no_bucket_are_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for url in ["gs://bucket/prefix", "az://container/prefix"] {
-        refused(Launch::new(folder.path()), &["--storage", url], &["not yet proven"]).await;
+    for (url, names) in [
+        ("s3://", "s3://bucket/prefix"),
+        ("gs:///prefix", "gs://bucket/prefix"),
+        ("az:///prefix", "az://container/prefix"),
+        ("az://container@account/prefix", "AZURE_STORAGE_ACCOUNT_NAME"),
+    ] {
+        refused(Launch::new(folder.path()), &["--storage", url], &[names]).await;
     }
 }
 

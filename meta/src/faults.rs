@@ -151,6 +151,7 @@ struct State {
     due_count: u64,
     unavailable_until: Option<Instant>,
     down: bool,
+    refuses_suffixes: bool,
     counts: Counts,
 }
 
@@ -178,6 +179,7 @@ impl FaultStore {
             due_count: 0,
             unavailable_until: None,
             down: false,
+            refuses_suffixes: false,
             counts: Counts::default(),
         };
         Self { inner, state: Arc::new(Mutex::new(state)), random, cut: Arc::default() }
@@ -217,6 +219,11 @@ impl FaultStore {
     /// An outage for everybody, until switched back.
     pub fn set_down(&self, down: bool) {
         self.state.lock().down = down;
+    }
+
+    /// Refuses to be asked for an object's end, from now on, as Azure does. What is refused is not counted: it is not sent.
+    pub fn refuse_suffixes(&self) {
+        self.state.lock().refuses_suffixes = true;
     }
 
     /// An outage for this handle and its clones, until switched back: nothing that it sends arrives.

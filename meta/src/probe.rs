@@ -1,6 +1,6 @@
 //! The start-up probe: does this object store keep the one promise that everything rests on?
 //!
-//! Servers exist that accept `If-None-Match: *` and ignore it. On such a store two brokers would both own the log, so it
+//! Servers exist that accept `If-None-Match: *` (`x-goog-if-generation-match: 0` on GCS) and ignore it. On such a store two brokers would both own the log, so it
 //! is refused at start. Each round races distinct bodies for one fresh key with create-if-absent; then at most one may
 //! have been accepted, what is there must be a contender's and must be the winner's, and a later create must be refused
 //! and change nothing. Rounds run at once, so that a probe costs five round trips. Keys carry a fresh random number and
@@ -31,6 +31,8 @@ const CONTENDERS: usize = 4;
 const ATTEMPTS_MAX: u32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: Duration = Duration::from_millis(100);
+/// By its names on the wire: S3's and Azure's, GCS's.
+const CONDITION: &str = "the condition of a conditional write (If-None-Match, x-goog-if-generation-match)";
 
 /// Why a store cannot be used, or not now.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +60,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::AcceptedRace { accepted } => {
-                write!(f, "accepted {accepted} of {CONTENDERS} racing creates of one key: it ignores If-None-Match")
+                write!(f, "accepted {accepted} of {CONTENDERS} racing creates of one key: it ignores {CONDITION}")
             }
-            Reason::AcceptedSecond => write!(f, "accepted a create of a key that exists: it ignores If-None-Match"),
+            Reason::AcceptedSecond => write!(f, "accepted a create of a key that exists: it ignores {CONDITION}"),
             Reason::HeldAnother { when } => write!(f, "{when}: its conditional writes cannot be trusted"),
             Reason::Refused(error) => write!(f, "refuses conditional writes: {error}"),
             Reason::Unreachable(why) => write!(f, "could not be probed: {why}"),

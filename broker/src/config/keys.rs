@@ -90,7 +90,7 @@ pub fn find(name: &str) -> Option<&'static Key> {
 }
 
 /// A value as it may be shown: a URL loses what stands between its scheme and its last @.
-fn without_credentials(text: &str) -> String {
+pub(crate) fn without_credentials(text: &str) -> String {
     match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}://...{}", &text[..scheme], &text[at..]),
         _ => text.to_owned(),
@@ -207,7 +207,8 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "storage",
         flag: Some(Flag { name: "storage", value: "URL|FOLDER" }),
-        help: "Where data is kept: a folder, file:///path, s3://bucket/prefix, or memory:// (lost at exit).",
+        help: "Where data is kept: a folder, file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or \
+               memory:// (lost at exit).",
         kind: Kind::Text {
             get: |settings| settings.storage.clone(),
             set: |settings, text| {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 use tokio::time::sleep;
 
@@ -56,6 +56,9 @@ impl ObjectStore for FaultStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if matches!(options.range, Some(GetRange::Suffix(_))) && self.state.lock().refuses_suffixes {
+            return Err(Error::NotSupported { source: "no ranges that begin at the end".into() });
+        }
         let operation = if options.head { Operation::Head } else { Operation::Get };
         let fault = self.pass(operation, location.as_ref()).await?;
         let answer = self.inner.get_opts(location, options).await?;

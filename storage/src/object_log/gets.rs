@@ -2,8 +2,13 @@
 //!
 //! A reply that ends early, a flipped bit and a passing error look alike from here: all are tried again a few times.
 //! Nothing that fails its checks is ever handed on.
+//!
+//! An object's end can be asked for without knowing its length, but not on Azure. There the beginning is read instead,
+//! which is the whole of a small object and tells the length of a larger one, whose end is then read by its position. A
+//! store says by itself that it is like that: the client refuses such a range before anything is sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +33,8 @@ pub(super) struct Got {
 pub(super) struct Gets {
     store: Arc<dyn ObjectStore>,
     call_timeout: Duration,
+    /// The store has refused to be asked for an object's end.
+    lacks_suffix: Arc<AtomicBool>,
 }
 
 /// Why one attempt failed.
@@ -48,7 +55,7 @@ enum Broken {
 
 impl Gets {
     pub fn new(store: Arc<dyn ObjectStore>, call_timeout: Duration) -> Self {
-        Self { store, call_timeout }
+        Self { store, call_timeout, lacks_suffix: Arc::default() }
     }
 
     /// Reads a range and decodes it. `Missing` if there is no such object; `Corrupt` if the same undecodable bytes come
@@ -104,13 +111,7 @@ impl Gets {
     }
 
     async fn fetch(&self, key: &Path, range: GetRange) -> Result<Got, Failure> {
-        let call = async {
-            let options = GetOptions { range: Some(range.clone()), ..GetOptions::default() };
-            let reply = self.store.get_opts(key, options).await?;
-            let size = reply.meta.size;
-            Ok(Got { bytes: reply.bytes().await?, size })
-        };
-        let got = match timeout(self.call_timeout, call).await {
+        let got = match timeout(self.call_timeout, self.ask(key, &range)).await {
             Ok(Ok(got)) => got,
             Ok(Err(object_store::Error::NotFound { .. })) => return Err(Failure::Missing),
             Ok(Err(error)) => return Err(Failure::Store(Box::new(error))),
@@ -126,5 +127,27 @@ impl Gets {
             return Err(Failure::Store(Box::new(Broken::Length { found, wanted })));
         }
         Ok(got)
+    }
+
+    async fn ask(&self, key: &Path, range: &GetRange) -> object_store::Result<Got> {
+        let GetRange::Suffix(length) = *range else { return self.request(key, range.clone()).await };
+        if !self.lacks_suffix.load(Ordering::Relaxed) {
+            match self.request(key, range.clone()).await {
+                Err(object_store::Error::NotSupported { .. }) => self.lacks_suffix.store(true, Ordering::Relaxed),
+                answer => return answer,
+            }
+        }
+        let beginning = self.request(key, GetRange::Bounded(0..length)).await?;
+        match beginning.size > length {
+            true => self.request(key, GetRange::Bounded(beginning.size - length..beginning.size)).await,
+            false => Ok(beginning),
+        }
+    }
+
+    async fn request(&self, key: &Path, range: GetRange) -> object_store::Result<Got> {
+        let options = GetOptions { range: Some(range), ..GetOptions::default() };
+        let reply = self.store.get_opts(key, options).await?;
+        let size = reply.meta.size;
+        Ok(Got { bytes: reply.bytes().await?, size })
     }
 }

@@ -73,6 +73,23 @@ async fn a_footer_longer_than_the_guess_is_read_again() {
     assert_eq!(world.content(1).await, offsets(0..3_001));
 }
 
+/// As on Azure: one GET for a small fragment all the same, two for one that is longer than the guess.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_asked_for_an_objects_end_is_read_from_its_beginning() {
+    let world = World::new();
+    let logs = [(written(&world, 5, 10).await, 5, 1), (written(&world, 3, 100_000).await, 3, 2)];
+    let mut expected = Vec::new();
+    for (number, fragments, _) in logs {
+        expected.push(indexes(&world, number, fragments).await.unwrap());
+    }
+    world.store.refuse_suffixes();
+    for ((number, fragments, gets_each), expected) in logs.into_iter().zip(expected) {
+        let before = world.store.counts().gets;
+        assert_eq!(indexes(&world, number, fragments).await.unwrap(), expected);
+        assert_eq!(world.store.counts().gets - before, gets_each * fragments);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hole_below_the_end_is_corruption_by_name() {
     let world = World::new();

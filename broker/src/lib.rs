@@ -53,6 +53,9 @@ pub mod records;
 
 pub mod batch;
 
+/// Which records of a compacted topic survive.
+pub mod compaction;
+
 pub mod partition;
 
 pub mod partitions;

@@ -53,6 +53,9 @@ pub const BUGS: &[(&str, &str)] = &[
         "unfenced-while-rolling",
         "a writer that is registering its next segment looks for fences in the last one (rule 6)",
     ),
+    ("compaction-keeps-the-first", "compaction keeps the first record of a key instead of the last"),
+    ("tombstone-dropped-at-once", "compaction drops a tombstone before readers had time to see it"),
+    ("tombstone-horizon-too-early", "a tombstone gets its horizon before all that it deletes is covered by the pass"),
     ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
 ];
 

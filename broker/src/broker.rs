@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::BrokerConfig;
 use crate::coordinator::Coordinator;
+use crate::cost::{TopicUsage, Usage};
 use crate::metrics::Metrics;
 use crate::ownership::Ownership;
 use crate::partitions::Partitions;
@@ -35,4 +36,16 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Large batches that may be compressed anew at the same time: codecs need memory that no budget pays for.
     pub recompressions: Semaphore,
+}
+
+impl Broker {
+    /// What topics have used of the storage.
+    pub fn usage(&self) -> Usage {
+        let (produced_bytes, by_topic) = self.partitions.usage();
+        let named = by_topic.into_iter().filter_map(|(id, (produced_bytes, stored_bytes))| {
+            let name = self.topics.by_id(id)?.name.clone();
+            Some(TopicUsage { name, produced_bytes, stored_bytes })
+        });
+        Usage { produced_bytes, topics: named.collect() }
+    }
 }

@@ -12,9 +12,13 @@ pub mod values;
 /// Settings under Kafka's names.
 pub mod kafka;
 
+mod prices;
+
 use std::time::Duration;
 
 use meta::etcd::EtcdTarget;
+
+pub use prices::Prices;
 
 /// Settings that the running broker reads. Validated before anything starts.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct BrokerConfig {
     pub max_producers_per_partition: usize,
     pub flush_interval: Duration,
     pub flush_bytes: usize,
+    /// 0: no such budget.
+    pub put_budget_per_s: u32,
     pub groups: GroupConfig,
 }
 
@@ -95,6 +101,7 @@ impl Default for BrokerConfig {
             max_producers_per_partition: 10_000,
             flush_interval: Duration::from_millis(100),
             flush_bytes: 8 << 20,
+            put_budget_per_s: 0,
             groups: GroupConfig::default(),
         }
     }
@@ -118,6 +125,7 @@ pub struct Settings {
     pub etcd_key_file: Option<String>,
     pub log: String,
     pub log_format: LogFormat,
+    pub prices: Prices,
     pub broker: BrokerConfig,
 }
 
@@ -150,6 +158,7 @@ impl Default for Settings {
             etcd_key_file: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            prices: Prices::default(),
             broker: BrokerConfig::default(),
         }
     }

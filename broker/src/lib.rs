@@ -19,6 +19,9 @@ pub mod wire;
 /// What can be seen from outside as numbers.
 pub mod metrics;
 
+/// What the object store costs.
+pub mod cost;
+
 /// One switch, many tasks that wait for it.
 pub mod stop;
 

@@ -2,21 +2,20 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use broker::cli::{CliError, Invocation};
 use broker::config::{LogFormat, MetadataSetting, Settings, keys};
+use broker::cost::{Costs, show_store};
 use broker::http::{self, Readiness};
 use broker::listener::{Listener, TcpSockets};
-use broker::metrics::{Metrics, Sample, SampleKind};
+use broker::metrics::Metrics;
 use broker::node::{Ended, Metadata, Node, NodeParts};
 use broker::reference;
 use broker::storage_url::{StorageError, StorageUrl};
 use meta::etcd::{EtcdConfig, EtcdStore, EtcdTiming, EtcdTls};
 use meta::seams::{Incarnation, Random, SystemClock};
-use storage::metered::StoreCounters;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -103,9 +102,12 @@ async fn run(mut settings: Settings) -> anyhow::Result<Ended> {
     let storage = StorageUrl::parse(&settings.storage)?.open(incarnation, &random, &*clock).await?;
 
     let metrics = Arc::new(Metrics::new());
-    show_store_requests(&metrics, storage.counters.clone());
+    let costs = storage
+        .is_billed
+        .then(|| Arc::new(Costs::new(storage.counters.clone(), settings.prices, Arc::clone(&metrics))));
+    show_store(&metrics, &storage.counters, costs.as_ref());
     let readiness = Readiness::not_ready("recovering");
-    let http_address = serve_http(&settings, &metrics, &readiness).await?;
+    let http_address = serve_http(&settings, &metrics, &readiness, costs.clone()).await?;
 
     let sockets = TcpSockets::bind(&settings.listen).await.with_context(|| format!("listen={}", settings.listen))?;
     let address = sockets.local_address()?;
@@ -133,6 +135,10 @@ async fn run(mut settings: Settings) -> anyhow::Result<Ended> {
         Ok(node) => node,
         Err(error) => return Ok(error.ended()),
     };
+    if let Some(costs) = costs {
+        let broker = Arc::downgrade(node.broker());
+        costs.set_usage(move || broker.upgrade().map(|broker| broker.usage()).unwrap_or_default());
+    }
     readiness.set_ready();
     tracing::info!(
         kafka = %address,
@@ -169,13 +175,14 @@ async fn serve_http(
     settings: &Settings,
     metrics: &Arc<Metrics>,
     readiness: &Readiness,
+    costs: Option<Arc<Costs>>,
 ) -> anyhow::Result<Option<String>> {
     let Some(address) = &settings.http else { return Ok(None) };
     let listener = TcpListener::bind(address).await.with_context(|| format!("http={address}"))?;
     let bound = listener.local_addr()?.to_string();
     let (metrics, readiness) = (Arc::clone(metrics), readiness.clone());
     tokio::spawn(async move {
-        if let Err(error) = http::serve(listener, metrics, readiness).await {
+        if let Err(error) = http::serve(listener, metrics, readiness, costs).await {
             tracing::error!(%error, "the http listener failed");
         }
     });
@@ -216,32 +223,4 @@ fn stop_and_say(mut asked: watch::Receiver<bool>, readiness: Readiness) -> watch
         }
     });
     stopped
-}
-
-/// Requests to the object store by kind, and the bytes they moved: what the bill is made of.
-fn show_store_requests(metrics: &Metrics, counters: Arc<StoreCounters>) {
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let requests = Arc::clone(&counters);
-    metrics.sampled("store_requests", "Requests to the object store, by kind", SampleKind::Counter, move || {
-        let kinds = [
-            ("put", &requests.puts),
-            ("get", &requests.gets),
-            ("head", &requests.heads),
-            ("list", &requests.lists),
-            ("delete", &requests.deletes),
-        ];
-        kinds.map(|(kind, counter)| Sample { labels: vec![("kind", kind.to_owned())], value: read(counter) }).into()
-    });
-    let bytes = Arc::clone(&counters);
-    metrics.sampled("store_bytes", "Bytes moved to and from the object store", SampleKind::Counter, move || {
-        let directions = [("written", &bytes.written_bytes), ("read", &bytes.read_bytes)];
-        let sample = |(direction, counter): (&str, &AtomicU64)| Sample {
-            labels: vec![("direction", direction.to_owned())],
-            value: read(counter),
-        };
-        directions.map(sample).into()
-    });
-    metrics.sampled("store_failures", "Requests to the object store that failed", SampleKind::Counter, move || {
-        vec![Sample { labels: Vec::new(), value: read(&counters.failures) }]
-    });
 }

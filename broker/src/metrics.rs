@@ -59,9 +59,17 @@ pub enum SampleKind {
 }
 
 /// One number at one time, with its labels (may be empty).
-pub struct Sample {
+pub struct Sample<N = u64> {
     pub labels: Labels,
-    pub value: u64,
+    pub value: N,
+}
+
+/// A histogram of times that is kept elsewhere.
+pub struct Timing {
+    pub labels: Labels,
+    pub sum_s: f64,
+    /// How many there were in each bucket, by its upper bound in seconds, the last of which is `f64::INFINITY`.
+    pub buckets: Vec<(f64, u64)>,
 }
 
 impl Default for Metrics {
@@ -149,8 +157,40 @@ impl Metrics {
         kind: SampleKind,
         sample: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) {
-        let sampled = Sampled { name, help, kind, sample: Box::new(sample) };
+        self.collect(name, help, kind, sample, encode_whole);
+    }
+
+    /// The same for numbers that are not whole.
+    pub fn measured(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: SampleKind,
+        sample: impl Fn() -> Vec<Sample<f64>> + Send + Sync + 'static,
+    ) {
+        self.collect(name, help, kind, sample, encode_real);
+    }
+
+    fn collect<N: 'static>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: SampleKind,
+        sample: impl Fn() -> Vec<Sample<N>> + Send + Sync + 'static,
+        encode: Encode<N>,
+    ) {
+        let sampled = Sampled { name, help, kind, sample: Box::new(sample), encode };
         self.registry.lock().register_collector(Box::new(sampled));
+    }
+
+    /// Adds histograms that are kept elsewhere.
+    pub fn timed(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        timings: impl Fn() -> Vec<Timing> + Send + Sync + 'static,
+    ) {
+        self.registry.lock().register_collector(Box::new(Timed { name, help, timings: Box::new(timings) }));
     }
 
     /// Everything, as Prometheus (OpenMetrics text) wants it.
@@ -167,40 +207,77 @@ impl fmt::Debug for Metrics {
     }
 }
 
-struct Sampled {
+type Encode<N> = fn(SampleKind, N, &mut MetricEncoder<'_>) -> fmt::Result;
+
+struct Sampled<N> {
     name: &'static str,
     help: &'static str,
     kind: SampleKind,
-    sample: Box<dyn Fn() -> Vec<Sample> + Send + Sync>,
+    sample: Box<dyn Fn() -> Vec<Sample<N>> + Send + Sync>,
+    encode: Encode<N>,
 }
 
-impl fmt::Debug for Sampled {
+impl<N> fmt::Debug for Sampled<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sampled").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Collector for Sampled {
+impl<N: 'static> Collector for Sampled<N> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = match self.kind {
             SampleKind::Counter => MetricType::Counter,
             SampleKind::Gauge => MetricType::Gauge,
         };
+        let samples = (self.sample)();
+        if samples.is_empty() {
+            return Ok(());
+        }
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
-        for sample in (self.sample)() {
+        for sample in samples {
             match sample.labels.is_empty() {
-                true => encode_value(self.kind, sample.value, &mut metric)?,
-                false => encode_value(self.kind, sample.value, &mut metric.encode_family(&sample.labels)?)?,
+                true => (self.encode)(self.kind, sample.value, &mut metric)?,
+                false => (self.encode)(self.kind, sample.value, &mut metric.encode_family(&sample.labels)?)?,
             }
         }
         Ok(())
     }
 }
 
-fn encode_value(kind: SampleKind, value: u64, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+fn encode_whole(kind: SampleKind, value: u64, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
     match kind {
         SampleKind::Counter => encoder.encode_counter::<NoLabelSet, u64, u64>(&value, None),
         SampleKind::Gauge => encoder.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX)),
+    }
+}
+
+fn encode_real(kind: SampleKind, value: f64, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    match kind {
+        SampleKind::Counter => encoder.encode_counter::<NoLabelSet, f64, f64>(&value, None),
+        SampleKind::Gauge => encoder.encode_gauge(&value),
+    }
+}
+
+struct Timed {
+    name: &'static str,
+    help: &'static str,
+    timings: Box<dyn Fn() -> Vec<Timing> + Send + Sync>,
+}
+
+impl fmt::Debug for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timed").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Timed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Histogram)?;
+        for Timing { labels, sum_s, buckets } in (self.timings)() {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)?;
+        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kafka_protocol::ResponseError;
 use meta::planted;
@@ -116,6 +117,8 @@ pub struct FetchPlan {
 
 pub struct Partition {
     id: TopicPartition,
+    /// Made durable since the start.
+    produced_bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -146,11 +149,22 @@ impl Partition {
             producers: Producers::new(max_producers),
             watches: Vec::new(),
         };
-        Self { id, state: Mutex::new(state) }
+        Self { id, produced_bytes: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     pub fn id(&self) -> TopicPartition {
         self.id
+    }
+
+    /// So much of this partition has become durable.
+    pub fn count_produced(&self, bytes: u32) {
+        self.produced_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+
+    /// Bytes made durable since the start, and bytes stored.
+    pub fn usage(&self) -> (u64, u64) {
+        let stored = self.state.lock().index.stored_bytes();
+        (self.produced_bytes.load(Ordering::Relaxed), stored)
     }
 
     pub fn status(&self) -> Status {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use storage::entry::{IndexedRun, TopicPartition};
@@ -36,6 +37,8 @@ pub struct Partitions {
     open: RwLock<BTreeMap<TopicPartition, Arc<Partition>>>,
     leadership: RwLock<Leadership>,
     listeners: RwLock<Vec<Arc<dyn LeadershipListener>>>,
+    /// Made durable since the start, of whatever partition.
+    produced_bytes: AtomicU64,
 }
 
 /// What every partition that is opened becomes.
@@ -59,6 +62,7 @@ impl Partitions {
             open: RwLock::default(),
             leadership: RwLock::new(Leadership::Opening),
             listeners: RwLock::default(),
+            produced_bytes: AtomicU64::new(0),
         }
     }
 
@@ -151,6 +155,17 @@ impl Partitions {
         self.resign_all(Status::Released);
     }
 
+    /// Bytes made durable since the start, and of each topic what its open partitions made durable and what they store.
+    pub fn usage(&self) -> (u64, BTreeMap<Uuid, (u64, u64)>) {
+        let mut topics: BTreeMap<Uuid, (u64, u64)> = BTreeMap::new();
+        for partition in self.all() {
+            let (produced, stored) = partition.usage();
+            let topic = topics.entry(partition.id().topic).or_default();
+            *topic = (topic.0 + produced, topic.1 + stored);
+        }
+        (self.produced_bytes.load(Ordering::Relaxed), topics)
+    }
+
     fn all(&self) -> Vec<Arc<Partition>> {
         self.open.read().values().cloned().collect()
     }
@@ -211,7 +226,9 @@ impl DurableSink for Partitions {
         let runs: Vec<_> = fragment.index.runs.iter().map(|run| (run.partition, run.run)).collect();
         self.reader.tail().push(fragment);
         for (id, run) in runs {
+            self.produced_bytes.fetch_add(u64::from(run.length), Ordering::Relaxed);
             let Some(partition) = self.get(id) else { continue };
+            partition.count_produced(run.length);
             if let Err(error) = partition.advance(run) {
                 tracing::error!(partition = %id, fragment = %run.fragment, %error, "the log broke its order");
             }

@@ -50,6 +50,8 @@ pub enum StorageError {
 pub struct OpenStorage {
     pub store: Arc<dyn ObjectStore>,
     pub counters: Arc<StoreCounters>,
+    /// A provider may bill what is asked of it.
+    pub is_billed: bool,
     /// For people: what is behind it.
     pub description: String,
     /// The folder, locked by this process, or None if it is not a folder.
@@ -91,7 +93,7 @@ impl StorageUrl {
             Self::Memory => {
                 let (store, counters) = MeteredStore::new(Arc::new(InMemory::new()));
                 let description = "memory (gone when this process ends)".to_owned();
-                Ok(OpenStorage { store: Arc::new(store), counters, description, folder: None })
+                Ok(OpenStorage { store: Arc::new(store), counters, is_billed: false, description, folder: None })
             }
             Self::Folder(path) => open_folder(path, incarnation, clock.now_ms()),
             Self::Bucket(provider, url) => open_bucket(*provider, url, random).await,
@@ -112,7 +114,7 @@ fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result
     let (store, counters) = MeteredStore::new(Arc::new(files));
     let description = format!("folder {}", lock.root().display());
     let folder = Some(Arc::new(lock));
-    Ok(OpenStorage { store: Arc::new(store), counters, description, folder })
+    Ok(OpenStorage { store: Arc::new(store), counters, is_billed: false, description, folder })
 }
 
 async fn open_bucket(provider: Provider, url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {
@@ -133,5 +135,5 @@ async fn open_bucket(provider: Provider, url: &Url, random: &Random) -> Result<O
         let may_be_credentials = error.kind() == ErrorKind::Retriable || matches!(error.reason, Reason::Refused(_));
         unusable(Box::new(error), hint.filter(|_| may_be_credentials))
     })?;
-    Ok(OpenStorage { store, counters, description, folder: None })
+    Ok(OpenStorage { store, counters, is_billed: true, description, folder: None })
 }

@@ -110,6 +110,10 @@ pub trait Log: Send + Sync {
     /// Bytes enqueued and not yet durable.
     fn pending_bytes(&self) -> usize;
 
+    /// Somebody waits for memory that is in use: what was enqueued is not held back to save requests. Cheap, may be
+    /// called from anywhere.
+    fn memory_is_short(&self) {}
+
     /// Ends the current segment at its durable end and goes on in a new one.
     async fn roll(&self) -> Result<()>;
 

@@ -16,6 +16,8 @@ mod window;
 
 mod unfenced;
 
+mod pace;
+
 mod writer;
 
 mod flusher;

@@ -86,6 +86,11 @@ impl PartitionIndex {
         self.runs.is_empty()
     }
 
+    /// The length of all runs. Looks at every one of them.
+    pub fn stored_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| u64::from(run.length)).sum()
+    }
+
     /// Adds a run at the end. Fails, changing nothing, if it does not begin exactly where the last one ended.
     pub fn append(&mut self, run: Run) -> Result<()> {
         self.check(&run)?;

@@ -157,6 +157,22 @@ macro_rules! file {
     };
 }
 
+/// A price in dollars.
+macro_rules! dollars {
+    ($field:ident) => {
+        Kind::Text {
+            get: |settings| settings.prices.$field.to_string(),
+            set: |settings, text| match text.parse::<f64>() {
+                Ok(price) if price.is_finite() && price >= 0.0 => {
+                    settings.prices.$field = price;
+                    Ok(())
+                }
+                _ => Err("must be a price in dollars, such as 0.005".to_owned()),
+            },
+        }
+    };
+}
+
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -192,7 +208,7 @@ pub static KEYS: &[Key] = &[
     Key {
         name: "http",
         flag: Some(Flag { name: "http", value: "HOST:PORT" }),
-        help: "Where /metrics, /healthz and /readyz are served; off for nowhere.",
+        help: "Where /metrics, /cost, /healthz and /readyz are served; off for nowhere.",
         kind: Kind::Text {
             get: |settings| settings.http.clone().unwrap_or_else(|| "off".to_owned()),
             set: |settings, text| {
@@ -372,6 +388,27 @@ pub static KEYS: &[Key] = &[
         help: "So many bytes are written to object storage without waiting for the interval.",
         kind: integer!(64 << 10, GIB, broker.flush_bytes: usize),
     },
+    Key {
+        name: "put_budget_per_s",
+        flag: None,
+        help: "Writes to object storage begin at most so often per second, averaged over ten seconds: above that the \
+               interval is widened, to no more than one write's share, until they fit. What reaches flush_bytes is \
+               written all the same, and memory that is used up ends the widening. 0 for no such budget.",
+        kind: integer!(0, 10_000, broker.put_budget_per_s: u32),
+    },
+    Key {
+        name: "price_thousand_puts_usd",
+        flag: None,
+        help: "For estimates of the bill, here S3 Standard's: 1,000 writes of objects or of their parts, copies, lists.",
+        kind: dollars!(thousand_puts),
+    },
+    Key {
+        name: "price_thousand_gets_usd",
+        flag: None,
+        help: "1,000 reads of objects or of what is known about them.",
+        kind: dollars!(thousand_gets),
+    },
+    Key { name: "price_gib_month_usd", flag: None, help: "A GiB stored for a month.", kind: dollars!(gib_month) },
     Key {
         name: "offsets_topic_num_partitions",
         flag: None,

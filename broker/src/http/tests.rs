@@ -11,10 +11,14 @@ struct Served {
 }
 
 async fn served() -> Served {
+    served_with(None).await
+}
+
+async fn served_with(costs: Option<Arc<Costs>>) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let readiness = Readiness::not_ready("recovering");
-    tokio::spawn(serve(listener, Arc::new(Metrics::new()), readiness.clone()));
+    tokio::spawn(serve(listener, Arc::new(Metrics::new()), readiness.clone(), costs));
     Served { address, readiness }
 }
 
@@ -48,4 +52,24 @@ async fn metrics_are_shown() {
     let (status, body) = served().await.get("/metrics").await;
     assert_eq!(status, "HTTP/1.1 200 OK");
     assert!(body.contains("woodpecker_connections 0"), "{body}");
+}
+
+#[tokio::test]
+async fn the_cost_is_shown_where_something_is_billed() {
+    let (status, body) = served().await.get("/cost").await;
+    assert_eq!((status.as_str(), body.contains("nothing is billed")), ("HTTP/1.1 404 Not Found", true));
+    let (_, counters) = storage::metered::MeteredStore::new(Arc::new(object_store::memory::InMemory::new()));
+    let costs = Arc::new(Costs::new(counters, crate::config::Prices::default(), Arc::new(Metrics::new())));
+    let topic = |name: &str| crate::cost::TopicUsage { name: name.to_owned(), ..Default::default() };
+    let topics = vec![topic("one"), topic("other")];
+    costs.set_usage(move || crate::cost::Usage { produced_bytes: 0, topics: topics.clone() });
+    let served = served_with(Some(costs)).await;
+    for (path, topics) in [("/cost", 2), ("/cost?top=1", 1), ("/cost?top=0", 0)] {
+        let (status, body) = served.get(path).await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let bill: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(bill["topics"].as_array().unwrap().len(), topics, "{body}");
+        assert_eq!(bill["other_topics"], 2 - topics, "{body}");
+    }
+    assert_eq!(served.get("/cost?top=all").await.0, "HTTP/1.1 400 Bad Request");
 }

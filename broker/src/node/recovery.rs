@@ -117,6 +117,7 @@ fn log_store(parts: &NodeParts, meta: Arc<dyn MetaStore>) -> storage::error::Res
     let options = WriterOptions {
         flush_interval: parts.config.flush_interval,
         flush_bytes: parts.config.flush_bytes,
+        puts_per_s: parts.config.put_budget_per_s,
         ..WriterOptions::default()
     };
     Ok(Arc::new(ObjectLogStore::new(Settler::new(parts.store.clone()), meta, options)))

@@ -1,7 +1,7 @@
 //! A broker that serves: what it consists of, how it is stopped, how it ends.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use meta::store::MetaStore;
 use storage::budget::Budget;
@@ -48,8 +48,15 @@ impl Node {
 
         let budget = Budget::new(ReceiveMemory::main_bytes(config.memory_bytes, config.request_max_bytes));
         let tail = Arc::new(Tail::new(config.tail_bytes));
-        let evicted = Arc::downgrade(&tail);
-        budget.on_shortage(Arc::new(move || evicted.upgrade().is_some_and(|tail| tail.evict_oldest())));
+        let (evicted, writing) = (Arc::downgrade(&tail), Arc::new(OnceLock::<Weak<dyn Log>>::new()));
+        let written = writing.clone();
+        budget.on_shortage(Arc::new(move || {
+            let has_given = evicted.upgrade().is_some_and(|tail| tail.evict_oldest());
+            if !has_given && let Some(log) = written.get().and_then(Weak::upgrade) {
+                log.memory_is_short();
+            }
+            has_given
+        }));
         let index_cache_bytes = config.memory_bytes / INDEX_CACHE_SHARE;
         let reader = Reader::new(tail, taken.logs.clone(), budget.clone(), index_cache_bytes);
 
@@ -70,6 +77,7 @@ impl Node {
 
         let log = taken.logs.open(taken.log, taken.incarnation, sink).await.map_err(StartError::from_storage)?;
         ownership.guard(&log);
+        let _first = writing.set(Arc::downgrade(&log));
         let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
         partitions.become_leader(log.clone(), leader_epoch);
 

@@ -1,7 +1,7 @@
 //! The task that writes a log into object storage: it alone decides what is flushed, when, and what became of it.
 //!
 //! - Leading edge, rate limited: a flush begins at once if `flush_interval` has passed since the last one began, else
-//!   when it has; full batches do not wait. At most `max_in_flight` fragments are begun and not yet acknowledged.
+//!   when it has; full batches do not wait. A budget of PUTs may widen the interval (`pace`). At most `max_in_flight` fragments are begun and not yet acknowledged.
 //! - A fragment's bytes are fixed before its first attempt; every attempt sends the same ones.
 //! - Acknowledgements leave in the order of the fragments: first the sink, then the appends.
 //! - A lowest fragment that is another's ends the log for this writer: nothing above it is ever acknowledged, though it
@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meta::error::ErrorKind;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::fence::fence_object;
 use super::gets::Gets;
 use super::options::WriterOptions;
+use super::pace::Pace;
 use super::window::{Head, Window};
 use super::writer::{Batch, Command, Identified, ObjectLog, Shared, Stop};
 use crate::entry::{Entry, FragmentId, FragmentIndex};
@@ -62,7 +64,7 @@ pub(super) fn start(
         window: Window::new(),
         flights: JoinSet::new(),
         again: VecDeque::new(),
-        last_flush: None,
+        pace: Pace::new(options.flush_interval, options.puts_per_s),
         finished: false,
     };
     let task = tokio::spawn(flusher.run());
@@ -93,7 +95,7 @@ struct Flusher {
     flights: JoinSet<(u64, Settled)>,
     /// What has to go out again, in a new segment, before anything else.
     again: VecDeque<Batch>,
-    last_flush: Option<Instant>,
+    pace: Pace,
     finished: bool,
 }
 
@@ -166,7 +168,7 @@ impl Flusher {
         if queue.open.entries.is_empty() {
             return Due::Nothing;
         }
-        match self.last_flush.map(|began| began + self.options.flush_interval) {
+        match self.pace.next(self.shared.memory_is_short.load(Ordering::Relaxed)) {
             Some(when) if when > Instant::now() && !matches!(self.command, Some(Command::Close(_))) => Due::At(when),
             _ => Due::Now(queue.take_open()),
         }
@@ -177,7 +179,8 @@ impl Flusher {
         let id = self.fragment_id(self.window.next());
         let durable_through = self.window.durable_end().checked_sub(1);
         let encoded = batch.entries.finish(id, self.id.incarnation, durable_through);
-        self.last_flush = Some(Instant::now());
+        self.pace.began(Instant::now());
+        self.shared.memory_is_short.store(false, Ordering::Relaxed);
         self.shared.queue.lock().next_fragment = id.fragment + 1;
         tracing::debug!(fragment = %id, bytes = encoded.total_length(), entries = encoded.entries.len(), "flushing");
         self.put(id, encoded.parts.into_iter().collect(), encoded.identity.clone());

@@ -9,6 +9,9 @@ pub struct WriterOptions {
     /// At most one flush begins in this time, unless `flush_bytes` wait: bounds the rate of PUTs. The first entry after
     /// a quiet time is flushed at once.
     pub flush_interval: Duration,
+    /// Fragments begun per second, averaged over ten seconds, above which the interval is widened until they are no more;
+    /// 0 for no such budget. What wins over what is in `pace`.
+    pub puts_per_s: u32,
     /// As soon as so many bytes wait they are cut off as a fragment and flushed.
     pub flush_bytes: usize,
     /// Fragments that were begun and are not acknowledged yet.
@@ -23,6 +26,7 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             flush_interval: Duration::from_millis(50),
+            puts_per_s: 0,
             flush_bytes: 8 << 20,
             max_in_flight: 8,
             unknown_after: Duration::from_secs(15),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,8 +62,10 @@ pub(super) struct Shared {
     pub sink: Arc<dyn DurableSink>,
     pub flush_bytes: usize,
     pub queue: Mutex<Queue>,
-    /// Something is there to flush.
+    /// Something is there to flush, or it should be flushed sooner.
     pub wake: Notify,
+    /// Somebody waits for memory that what is enqueued here may hold. Until the next flush begins.
+    pub memory_is_short: AtomicBool,
 }
 
 pub(super) struct Queue {
@@ -96,7 +99,14 @@ impl Shared {
             stop: None,
             closed_at: None,
         };
-        Self { id, sink, flush_bytes, queue: Mutex::new(queue), wake: Notify::new() }
+        Self {
+            id,
+            sink,
+            flush_bytes,
+            queue: Mutex::new(queue),
+            wake: Notify::new(),
+            memory_is_short: AtomicBool::new(false),
+        }
     }
 
     fn enqueue(&self, entry: Entry) -> Pending {
@@ -170,6 +180,12 @@ impl Log for ObjectLog {
 
     fn pending_bytes(&self) -> usize {
         self.shared.queue.lock().pending_bytes
+    }
+
+    fn memory_is_short(&self) {
+        if !self.shared.memory_is_short.swap(true, Ordering::Relaxed) {
+            self.shared.wake.notify_one();
+        }
     }
 
     async fn roll(&self) -> Result<()> {

@@ -58,6 +58,64 @@ async fn the_rate_of_puts_depends_on_time_not_on_entries_or_partitions() {
     }
 }
 
+/// An entry every millisecond for so many seconds; how many PUTs that were.
+async fn steady(world: &World, writer: &Writer, from: i64, seconds: i64) -> u64 {
+    let before = world.store.counts().puts;
+    for offset in from..from + 1_000 * seconds {
+        writer.log.enqueue(entry(partition(1, 0), offset, 1, 50));
+        sleep(Duration::from_millis(1)).await;
+    }
+    world.store.counts().puts - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_of_puts_widens_the_interval_and_lets_go_of_it() {
+    let mut world = World::new();
+    world.options.puts_per_s = 5;
+    let writer = world.writer().await;
+    let first = steady(&world, &writer, 0, 20).await;
+    assert!((140..=151).contains(&first), "20 s at 5/s, and ten seconds of them ahead: {first}");
+    let later = steady(&world, &writer, 20_000, 20).await;
+    assert!((99..=101).contains(&later), "5/s: {later}");
+    // A lone entry waits for no more than one PUT of the budget; after a while it waits for nothing.
+    let began = Instant::now();
+    all(&writer.append([40_000])).await;
+    assert!(began.elapsed() <= Duration::from_millis(200), "{:?}", began.elapsed());
+    sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    all(&writer.append([40_001])).await;
+    assert!(began.elapsed() < Duration::from_millis(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_batches_and_short_memory_win_over_the_budget() {
+    let mut world = World::new();
+    world.options = WriterOptions { puts_per_s: 1, flush_bytes: 10_000, ..world.options };
+    let writer = world.writer().await;
+    // 49 KB a second, so five full batches a second, though the budget allows one.
+    let puts = steady_of(&world, &writer, 20, 1_000).await;
+    assert!((95..=110).contains(&puts), "{puts} PUTs of 10,000 bytes in 20 s");
+    let widened = Instant::now();
+    let pending = writer.append([20_000]);
+    writer.log.memory_is_short();
+    all(&pending).await;
+    assert!(widened.elapsed() <= Duration::from_millis(60), "the interval and no more: {:?}", widened.elapsed());
+    let widened = Instant::now();
+    all(&writer.append([20_001])).await;
+    let waited = widened.elapsed();
+    assert!((900..=1_001).contains(&waited.as_millis()), "that was for once: {waited:?}");
+}
+
+/// Twenty milliseconds apart, entries of so many bytes.
+async fn steady_of(world: &World, writer: &Writer, seconds: i64, bytes: usize) -> u64 {
+    let before = world.store.counts().puts;
+    for offset in 0..50 * seconds {
+        writer.log.enqueue(entry(partition(1, 0), offset, 1, bytes));
+        sleep(Duration::from_millis(20)).await;
+    }
+    world.store.counts().puts - before
+}
+
 #[tokio::test(start_paused = true)]
 async fn full_batches_do_not_wait_and_at_most_so_many_are_in_flight() {
     let mut world = World::new();

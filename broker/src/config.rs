@@ -48,6 +48,7 @@ pub struct BrokerConfig {
     pub flush_bytes: usize,
     /// 0: no such budget.
     pub put_budget_per_s: u32,
+    pub tier: TierConfig,
     pub groups: GroupConfig,
 }
 
@@ -83,6 +84,33 @@ impl Default for GroupConfig {
     }
 }
 
+/// What happens to data after it was acknowledged.
+#[derive(Debug, Clone)]
+pub struct TierConfig {
+    /// So much of what the manifest does not hold yet is tiered at a time.
+    pub bytes: usize,
+    /// After so long, however little it is.
+    pub interval: Duration,
+    /// Length of a tiered object.
+    pub object_bytes: usize,
+    /// How often at most it is checked whether records have become too old.
+    pub retention_check_interval: Duration,
+    /// What nothing refers to any more is deleted so long afterwards.
+    pub delete_delay: Duration,
+}
+
+impl Default for TierConfig {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            interval: Duration::from_secs(600),
+            object_bytes: 64 << 20,
+            retention_check_interval: Duration::from_secs(300),
+            delete_delay: Duration::from_secs(60),
+        }
+    }
+}
+
 impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
@@ -102,6 +130,7 @@ impl Default for BrokerConfig {
             flush_interval: Duration::from_millis(100),
             flush_bytes: 8 << 20,
             put_budget_per_s: 0,
+            tier: TierConfig::default(),
             groups: GroupConfig::default(),
         }
     }

@@ -63,6 +63,9 @@ pub mod partition;
 
 pub mod partitions;
 
+/// What happens to data after it was acknowledged: tiering, retention, deletion.
+pub mod upkeep;
+
 /// Consumer groups as pure state, and their records.
 pub mod groups;
 

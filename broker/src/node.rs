@@ -23,6 +23,7 @@ use meta::store::MetaStore;
 use object_store::ObjectStore;
 use storage::folder::Folder;
 use storage::metered::StoreCounters;
+use storage::tiered::TieredObjects;
 
 use crate::config::BrokerConfig;
 use crate::listener::Listener;
@@ -98,4 +99,11 @@ pub struct NodeParts {
     pub clock: Arc<dyn WallClock>,
     pub listener: Box<dyn Listener>,
     pub metrics: Arc<Metrics>,
+}
+
+impl NodeParts {
+    /// Where tiered objects and manifests are.
+    fn tiered(&self) -> TieredObjects {
+        TieredObjects::new(self.store.clone())
+    }
 }

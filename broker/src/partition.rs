@@ -34,6 +34,7 @@ use storage::budget::Permit;
 use storage::entry::{Entry, IndexedRun, Run, TopicPartition};
 use storage::error::{Error, Result};
 use storage::log::Log;
+use storage::manifest::Checkpoint;
 use storage::partition_index::{EpochEnd, PartitionIndex};
 
 use crate::batch::ValidBatch;
@@ -200,6 +201,25 @@ impl Partition {
         Ok(())
     }
 
+    /// Takes in what the manifest holds, before anything is replayed. What cannot be read damages the partition, and only
+    /// this one; the error names it.
+    pub fn restore(&self, checkpoint: Checkpoint) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.status != Status::Opening || state.next_offset != 0 {
+            return Err(Error::Invalid { what: format!("partition {} is not being opened", self.id) });
+        }
+        state.next_offset = checkpoint.index.next_offset();
+        state.index = checkpoint.index;
+        if planted::bug("dedup-not-rebuilt") {
+            return Ok(());
+        }
+        let restored = state.producers.restore(&checkpoint.producers);
+        restored.map_err(|error| {
+            state.status = Status::Damaged;
+            Error::Corrupt { key: format!("the manifest of partition {}", self.id), why: error.to_string() }
+        })
+    }
+
     /// Where the partition begins, as was recorded when records were deleted. For a partition whose past was replayed: one
     /// that ends before its beginning has lost what was deleted and more, and is damaged.
     pub fn restore_log_start(&self, offset: i64) -> Result<()> {
@@ -227,6 +247,21 @@ impl Partition {
         let mut state = self.state.lock();
         state.index.advance_log_start(offset);
         state.index.log_start()
+    }
+
+    /// What upkeep looks at: the durable runs, in order, and where they begin for readers.
+    pub fn inspect<T>(&self, look: impl FnOnce(&PartitionIndex) -> T) -> T {
+        look(&self.state.lock().index)
+    }
+
+    /// What producers have appended below this offset, for the manifest.
+    pub fn producers_below(&self, offset: i64) -> Vec<u8> {
+        self.state.lock().producers.snapshot(offset)
+    }
+
+    /// The same records are elsewhere now: see `PartitionIndex::replace`. The caller has made that durable.
+    pub fn replace_runs(&self, from: i64, to: i64, runs: &[Run]) -> Result<()> {
+        self.state.lock().index.replace(from, to, runs)
     }
 
     /// From now on appends are accepted, with this epoch. False if the partition cannot be led: it is damaged, deleted,

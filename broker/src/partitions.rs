@@ -24,6 +24,10 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+mod backlog;
+
+pub use backlog::Backlog;
+
 /// Told when this broker begins or ceases to lead a partition: coordinators load and unload on it. Must not block.
 pub trait LeadershipListener: Send + Sync {
     fn became_leader(&self, partition: &Arc<Partition>, leader_epoch: i32);
@@ -36,6 +40,7 @@ pub struct Partitions {
     ownership: Ownership,
     open: RwLock<BTreeMap<TopicPartition, Arc<Partition>>>,
     leadership: RwLock<Leadership>,
+    backlog: Backlog,
     listeners: RwLock<Vec<Arc<dyn LeadershipListener>>>,
     /// Made durable since the start, of whatever partition.
     produced_bytes: AtomicU64,
@@ -61,6 +66,7 @@ impl Partitions {
             ownership,
             open: RwLock::default(),
             leadership: RwLock::new(Leadership::Opening),
+            backlog: Backlog::default(),
             listeners: RwLock::default(),
             produced_bytes: AtomicU64::new(0),
         }
@@ -69,6 +75,11 @@ impl Partitions {
     /// Reads what partitions plan.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// What upkeep has to do.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Register before `become_leader`, so that no event is missed.
@@ -121,6 +132,7 @@ impl Partitions {
             (0..partitions).filter_map(|partition| open.remove(&TopicPartition { topic, partition })).collect()
         };
         closed.iter().for_each(|partition| self.resign_one(partition, Status::Deleted));
+        self.backlog.dropped();
     }
 
     /// Takes in what a log of the past holds, in the order of the logs. Partitions that no longer exist are passed over.
@@ -166,7 +178,8 @@ impl Partitions {
         (self.produced_bytes.load(Ordering::Relaxed), topics)
     }
 
-    fn all(&self) -> Vec<Arc<Partition>> {
+    /// All that are open, in order.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
         self.open.read().values().cloned().collect()
     }
 
@@ -223,6 +236,8 @@ impl Leadership {
 
 impl DurableSink for Partitions {
     fn fragment_durable(&self, fragment: DurableFragment) {
+        let id = fragment.index.fragment;
+        let bytes = fragment.index.runs.iter().map(|run| u64::from(run.run.length)).sum();
         let runs: Vec<_> = fragment.index.runs.iter().map(|run| (run.partition, run.run)).collect();
         self.reader.tail().push(fragment);
         for (id, run) in runs {
@@ -233,6 +248,8 @@ impl DurableSink for Partitions {
                 tracing::error!(partition = %id, fragment = %run.fragment, %error, "the log broke its order");
             }
         }
+        // Last: who takes it from there finds its runs in the partitions.
+        self.backlog.push(id, bytes);
     }
 
     fn log_ended(&self, outcome: Outcome, why: &str) {

@@ -130,6 +130,15 @@ impl Launch {
         self.env(format!("WOODPECKER_{}", key.to_uppercase()), value.to_string())
     }
 
+    /// Lets data be tiered, checkpointed and deleted all the time: what takes hours elsewhere happens within a test.
+    pub fn busy_upkeep(self) -> Self {
+        self.set("tier_bytes", 100_000)
+            .set("tier_interval_ms", 200)
+            .set("tier_object_bytes", 60_000)
+            .set("retention_check_interval_ms", 200)
+            .set("delete_delay_ms", 200)
+    }
+
     /// Starts the process and does not wait for anything.
     pub fn spawn(&self) -> Broker {
         let arguments = ["--listen", &self.kafka, "--http", &self.http].map(str::to_owned);

@@ -23,6 +23,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 const INVALID_CONFIG: i16 = 40;
+const INVALID_REQUEST: i16 = 42;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
 /// A broker on a folder of its own.
@@ -133,7 +134,7 @@ async fn broker_configurations_are_shown_changed_and_kept() {
     assert_eq!(original, ("9223372036854775807".to_owned(), ConfigSource::Default));
     let config = AlterConfig::new(resource).set("log.flush.interval.messages", "1234").set("message.max.bytes", "1000");
     alter(&broker, config).await;
-    assert_eq!(alter_code(&broker, BROKER, "0", "num.partitions", "3").await, INVALID_CONFIG);
+    assert_eq!(alter_code(&broker, BROKER, "0", "num.partitions", "3").await, INVALID_REQUEST);
 
     let broker = killed_and_started(broker).await;
     let changed = value_of(&broker, resource, "log.flush.interval.messages").await;

@@ -89,7 +89,7 @@ async fn crash_everywhere(name: &str, backend: Backend) -> BTreeSet<String> {
     let _turn = alone().await;
     let mut dice = Dice::new(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let launch = backend.launch(folder.path()).await;
+    let launch = backend.launch(folder.path()).await.busy_upkeep();
     let mut broker = launch.start().await;
     let load = Load::small("crashes", true);
     clients::create_topic(&launch.kafka, &load.topic, load.partitions).await;

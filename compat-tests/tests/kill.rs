@@ -20,7 +20,7 @@ async fn kill_rounds(name: &str, backend: Backend, idempotent: bool) {
     };
     let mut dice = Dice::new(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let launch = backend.launch(folder.path()).await;
+    let launch = backend.launch(folder.path()).await.busy_upkeep();
     let mut broker = launch.start().await;
     let load = Load::small("kills", idempotent);
     clients::create_topic(&launch.kafka, &load.topic, load.partitions).await;

@@ -40,7 +40,7 @@ async fn cuts(name: &str, idempotent: bool) {
     let machine = tempfile::tempdir().expect("a temporary folder");
     let disk = Disk(folder.path());
     disk.control("on");
-    let launch = Launch::new(machine.path()).storage(folder.path().join("mnt/data").to_string_lossy());
+    let launch = Launch::new(machine.path()).storage(folder.path().join("mnt/data").to_string_lossy()).busy_upkeep();
     let mut broker = launch.start().await;
     let load = Load::small("cuts", idempotent);
     clients::create_topic(&launch.kafka, &load.topic, load.partitions).await;

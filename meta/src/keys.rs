@@ -15,6 +15,8 @@ pub mod store {
     /// The number of the newest log.
     pub const LOG_COUNTER: &str = "log_counter";
     pub const LOGS: &str = "logs/";
+    /// What the manifest consists of, and up to where it reaches.
+    pub const MANIFEST: &str = "manifest";
     pub const TOPICS: &str = "topics/";
 
     /// A log's record: who writes it, its segments and their ends.
@@ -50,13 +52,63 @@ pub mod store {
 pub mod object {
     use object_store::path::Path;
 
-    /// One fragment of a log, or the fence that ends a segment.
+    /// Tiered objects count as fragments of a segment with this number.
+    pub const TIERED_SEGMENT: u32 = u32::MAX;
+
+    /// One fragment of a log, or the fence that ends a segment, or a tiered object that the log's writer wrote.
     pub fn fragment(log: u64, segment: u32, fragment: u64) -> Path {
+        if segment == TIERED_SEGMENT {
+            return Path::from(format!("logs/{log:010}/tiered/{fragment:012}.frag"));
+        }
         Path::from(format!("logs/{log:010}/{segment:06}/{fragment:012}.frag"))
     }
 
     pub fn logs_prefix() -> Path {
         Path::from("logs")
+    }
+
+    /// What stands below `logs_prefix`, by its key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum LogObject {
+        /// Of a tiered object too: then the segment is `TIERED_SEGMENT`.
+        Fragment {
+            log: u64,
+            segment: u32,
+            fragment: u64,
+        },
+        SegmentFile {
+            log: u64,
+            segment: u32,
+        },
+    }
+
+    /// The inverse of `fragment` and `segment_file`. None for what is neither.
+    pub fn parse_log_object(key: &Path) -> Option<LogObject> {
+        let mut parts = key.as_ref().strip_prefix("logs/")?.split('/');
+        let log = parts.next()?.parse().ok()?;
+        let found = match (parts.next()?, parts.next()) {
+            (file, None) => LogObject::SegmentFile { log, segment: file.strip_suffix(".seg")?.parse().ok()? },
+            (segment, Some(file)) => {
+                let segment = if segment == "tiered" { TIERED_SEGMENT } else { segment.parse().ok()? };
+                LogObject::Fragment { log, segment, fragment: file.strip_suffix(".frag")?.parse().ok()? }
+            }
+        };
+        parts.next().is_none().then_some(found)
+    }
+
+    /// A part of the manifest: the number counts up within the log of whoever wrote it.
+    pub fn manifest(log: u64, number: u64) -> Path {
+        Path::from(format!("manifests/{log:010}/{number:012}.mf"))
+    }
+
+    pub fn manifests_prefix() -> Path {
+        Path::from("manifests")
+    }
+
+    /// The inverse of `manifest`: log and number.
+    pub fn parse_manifest(key: &Path) -> Option<(u64, u64)> {
+        let (log, number) = key.as_ref().strip_prefix("manifests/")?.split_once('/')?;
+        Some((log.parse().ok()?, number.strip_suffix(".mf")?.parse().ok()?))
     }
 
     /// The id that ties a storage to its metadata, if that is kept elsewhere.

@@ -94,6 +94,34 @@ pub struct LogRecord {
     pub recover_from: u64,
 }
 
+/// Value of `MANIFEST`. Objects are written before it names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestRecord {
+    /// Every fragment before this one, in this log and in all logs before it, is in the manifest, or nothing in it is
+    /// wanted any more.
+    pub position: PositionRecord,
+    /// A base, then changes to it, in order.
+    pub objects: Vec<ManifestObject>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PositionRecord {
+    pub log: u64,
+    pub segment: u32,
+    pub fragment: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestObject {
+    /// The log of whoever wrote it.
+    pub log: u64,
+    pub number: u64,
+    pub bytes: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentRecord {

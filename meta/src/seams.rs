@@ -1,7 +1,7 @@
 //! Randomness and wall-clock time as values, so that a simulation can own them.
 //!
 //! Monotonic time is `tokio::time::Instant`, which a paused runtime already controls. Wall-clock time may only be
-//! shown or stored in records; it never orders anything, decides who owns something, or expires a claim.
+//! shown, stored in records, or compared with the times of records that are to be kept for so long; it never orders anything, decides who owns something, or expires a claim.
 
 use std::sync::Arc;
 

@@ -8,6 +8,8 @@
 use std::fmt;
 
 use bytes::Bytes;
+use meta::keys::object;
+use object_store::path::Path;
 use uuid::Uuid;
 
 use crate::budget::Permit;
@@ -36,8 +38,30 @@ pub struct FragmentId {
     pub fragment: u64,
 }
 
+impl FragmentId {
+    /// The segment that tiered objects count to, in the log of the incarnation that wrote them. It is in no log's record:
+    /// what is in a log ends with its last segment, and what is tiered is told by the manifest.
+    pub const TIERED: u32 = object::TIERED_SEGMENT;
+
+    pub fn tiered(log: u64, number: u64) -> Self {
+        Self { log, segment: Self::TIERED, fragment: number }
+    }
+
+    pub fn is_tiered(&self) -> bool {
+        self.segment == Self::TIERED
+    }
+
+    /// Of the object that holds it, if each is an object of its own.
+    pub fn key(&self) -> Path {
+        object::fragment(self.log, self.segment, self.fragment)
+    }
+}
+
 impl fmt::Display for FragmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_tiered() {
+            return write!(f, "{}/tiered/{}", self.log, self.fragment);
+        }
         write!(f, "{}/{}/{}", self.log, self.segment, self.fragment)
     }
 }

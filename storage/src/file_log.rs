@@ -17,9 +17,11 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use meta::keys::object;
 use meta::records::{LogRecord, LogState};
 use meta::seams::Incarnation;
 use meta::store::MetaStore;
+use object_store::path::Path;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -35,6 +37,7 @@ use crate::fragment::decode_run_index;
 use crate::log::{DurableSink, Log, LogStore, Outcome, Pending};
 use crate::read_pool::ReadPool;
 use crate::registry;
+use crate::tiered::TieredObjects;
 
 /// Files kept open for reading.
 const OPEN_FILES: usize = 256;
@@ -63,6 +66,8 @@ pub struct FileLogStore {
     pool: ReadPool,
     /// Writers of this process, by the log's number.
     writers: Mutex<BTreeMap<u64, OpenWriter>>,
+    /// Where tiered objects are.
+    tiered: TieredObjects,
     /// Files open for reading, by log and segment.
     readable: Mutex<BTreeMap<(u64, u32), Arc<dyn SegmentFile>>>,
 }
@@ -83,10 +88,16 @@ struct FileLog {
 }
 
 impl FileLogStore {
-    pub fn new(files: Arc<dyn SegmentFiles>, meta: Arc<dyn MetaStore>, options: FileLogOptions) -> Result<Self> {
+    /// `tiered` is in the same folder.
+    pub fn new(
+        files: Arc<dyn SegmentFiles>,
+        meta: Arc<dyn MetaStore>,
+        tiered: TieredObjects,
+        options: FileLogOptions,
+    ) -> Result<Self> {
         assert!(options.max_fragment_bytes > 0 && options.segment_bytes > 0 && options.reader_threads > 0);
         let pool = ReadPool::start(options.reader_threads)?;
-        Ok(Self { files, meta, options, pool, writers: Mutex::default(), readable: Mutex::default() })
+        Ok(Self { files, meta, options, pool, writers: Mutex::default(), tiered, readable: Mutex::default() })
     }
 
     /// Starts the thread that writes a log, and waits until its first file is there.
@@ -220,6 +231,9 @@ impl LogStore for FileLogStore {
     }
 
     async fn read_run_index(&self, run: &Run) -> Result<Vec<IndexedEntry>> {
+        if run.fragment.is_tiered() {
+            return self.tiered.read_run_index(run).await;
+        }
         let part = self.read_part(run, run.index_position, run.index_length).await?;
         decode_run_index(run, &part).map_err(|error| {
             let position = run.file_position + run.index_position;
@@ -228,6 +242,9 @@ impl LogStore for FileLogStore {
     }
 
     fn key(&self, fragment: FragmentId) -> String {
+        if fragment.is_tiered() {
+            return fragment.key().to_string();
+        }
         self.files.name(&path(fragment.log, fragment.segment))
     }
 
@@ -237,7 +254,22 @@ impl LogStore for FileLogStore {
             let what = format!("{length} bytes at {position} are not in the run of fragment {}", run.fragment);
             return Err(Error::Invalid { what });
         }
+        if run.fragment.is_tiered() {
+            return self.tiered.read(run.fragment, position, length).await;
+        }
         self.read_part(run, position, length).await
+    }
+
+    fn unit(&self, fragment: FragmentId) -> FragmentId {
+        if fragment.is_tiered() { fragment } else { FragmentId { fragment: 0, ..fragment } }
+    }
+
+    fn unit_key(&self, unit: FragmentId) -> Path {
+        if unit.is_tiered() { unit.key() } else { object::segment_file(unit.log, unit.segment) }
+    }
+
+    fn forget(&self, unit: FragmentId) {
+        self.readable.lock().remove(&(unit.log, unit.segment));
     }
 }
 

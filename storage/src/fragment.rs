@@ -15,6 +15,7 @@
 //! - Each run's part of the entry index has a CRC of its own, so that it can be read alone.
 //! - All numbers are big-endian. Magic, version and header CRC keep their places in every version.
 //! - A fence is a header alone, of kind `Fence`; its writer is whoever fenced.
+//! - A tiered object has the same format, of kind `Tiered`; in its runs offsets may have gaps.
 //!
 //! Decoders are total: any bytes give a value or an error, and no allocation is larger than a small multiple of the
 //! input. What the encoder asserts, the decoder checks again.
@@ -25,11 +26,14 @@ mod footer;
 
 mod builder;
 
+mod tiered;
+
 use std::fmt::Display;
 
 pub use builder::{EncodedFragment, FragmentBuilder};
 pub use footer::{decode_footer, decode_run_index};
 pub use header::{FragmentHeader, FragmentKind, HEADER_BYTES, MAGIC};
+pub use tiered::{EncodedTiered, OpenRun, TieredBuilder};
 
 use crate::entry::{FragmentIndex, HEAD_BYTES};
 use crate::error::Error;

@@ -23,6 +23,10 @@ pub mod object_log;
 
 pub mod partition_index;
 
+pub mod tiered;
+
+pub mod manifest;
+
 pub mod tail;
 
 pub mod index_cache;

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use meta::keys;
 use meta::records::LogRecord;
 use meta::seams::Incarnation;
+use object_store::path::Path;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -156,6 +157,19 @@ pub trait LogStore: Send + Sync {
     fn key(&self, fragment: FragmentId) -> String {
         keys::object::fragment(fragment.log, fragment.segment, fragment.fragment).to_string()
     }
+
+    /// What is deleted together: the fragment itself, or the first one of its file.
+    fn unit(&self, fragment: FragmentId) -> FragmentId {
+        fragment
+    }
+
+    /// Where a unit is, relative to the root of the storage.
+    fn unit_key(&self, unit: FragmentId) -> Path {
+        unit.key()
+    }
+
+    /// A unit is about to be deleted: nothing of it is kept open.
+    fn forget(&self, _unit: FragmentId) {}
 
     /// Bytes of a fragment: `position` counts from the fragment's first byte. Never returns fewer bytes than asked for.
     async fn read(&self, run: &Run, position: u64, length: u32) -> Result<Bytes>;

@@ -7,7 +7,7 @@
 
 mod options;
 
-mod gets;
+pub(crate) mod gets;
 
 mod fence;
 mod indexes;

@@ -146,6 +146,11 @@ impl PartitionIndex {
         self.runs.range(self.place(offset.max(self.log_start))..)
     }
 
+    /// All runs, in order.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter()
+    }
+
     /// Place of the first run that ends after `offset`.
     fn place(&self, offset: i64) -> usize {
         self.runs.partition_point(|run| run.next_offset <= offset)
@@ -196,6 +201,45 @@ impl PartitionIndex {
             // Older than all data here: it ended where the oldest epoch that is left begins.
             Some(next) => Some(EpochEnd { epoch: known.unwrap_or(epoch), end_offset: next.start_offset }),
             None => known.filter(|known| *known == epoch).map(|epoch| EpochEnd { epoch, end_offset: self.next_offset }),
+        }
+    }
+
+    /// Puts other runs in the place of those that begin at or after `from` and end at or before `to`: the same records, or
+    /// what compaction left of them, elsewhere. They must stand for the same offsets as what they replace. Whatever lies
+    /// below the log start by now is left out.
+    pub fn replace(&mut self, from: i64, to: i64, runs: &[Run]) -> Result<()> {
+        let refuse = |why: String| Err(Error::Corrupt { key: format!("partition {}", self.partition), why });
+        let begin = self.runs.partition_point(|run| run.base_offset < from);
+        let end = self.runs.partition_point(|run| run.next_offset <= to).max(begin);
+        let old = || self.runs.range(begin..end);
+        let kept: Vec<Run> = runs.iter().filter(|run| run.next_offset > self.log_start).copied().collect();
+        let joined = kept.windows(2).all(|pair| pair[0].next_offset == pair[1].base_offset);
+        let span = |first: Option<i64>, last: Option<i64>| first.zip(last);
+        // What begins below the log start begins wherever it did; it is cut there.
+        let wanted =
+            span(old().next().map(|run| run.base_offset.max(self.log_start)), old().last().map(|run| run.next_offset));
+        let given =
+            span(kept.first().map(|run| run.base_offset.max(self.log_start)), kept.last().map(|run| run.next_offset));
+        if !joined || wanted != given {
+            return refuse(format!("runs of offsets {given:?} are to replace those of {wanted:?}"));
+        }
+        let after = self.runs.split_off(end);
+        self.runs.truncate(begin);
+        self.runs.extend(kept);
+        self.runs.extend(after);
+        self.runs.shrink_to(self.runs.len() + self.runs.len() / 8 + 4);
+        self.sum_up_all();
+        Ok(())
+    }
+
+    fn sum_up_all(&mut self) {
+        self.dropped = 0;
+        self.group_max_timestamps.clear();
+        for (number, run) in (0_u64..).zip(&self.runs) {
+            match self.group_max_timestamps.back_mut() {
+                Some(max) if !number.is_multiple_of(GROUP_RUNS) => *max = (*max).max(run.max_timestamp),
+                _ => self.group_max_timestamps.push_back(run.max_timestamp),
+            }
         }
     }
 

@@ -8,6 +8,8 @@
 //! - Only a read that must return something (`at_least_one`) waits for memory. The caller then holds none for the same
 //!   answer yet, so that readers never wait for each other in a circle.
 
+mod whole;
+
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::index_cache::IndexCache;
 use crate::log::LogStore;
 use crate::tail::{Tail, TailRun};
+
+pub use self::whole::WholeRun;
 
 pub struct Reader {
     tail: Arc<Tail>,

@@ -16,6 +16,7 @@ use meta::records::{LogCounterRecord, LogRecord, LogState, SegmentRecord, decode
 use meta::seams::Incarnation;
 use meta::store::{MetaStore, Revision, Txn, TxnOutcome};
 
+use crate::entry::FragmentId;
 use crate::error::{Error, Result};
 
 /// Conflicts and unknown outcomes in a row after which a change is given up as unknown. Each conflict is another's
@@ -125,6 +126,22 @@ async fn record_end(meta: &dyn MetaStore, txn: Txn, number: u64, sealed: &LogRec
     }
     check_change(&key, &current, sealed)?;
     Ok(txn.put(key, encode(sealed)))
+}
+
+/// Adds to a transaction that recovery need not look at fragments before this position, if it is in the last segment of this
+/// log. (Segments before the last have ends.)
+pub async fn raise_recover_from(meta: &dyn MetaStore, txn: Txn, number: u64, position: FragmentId) -> Result<Txn> {
+    if position.log != number {
+        return Ok(txn);
+    }
+    let (current, revision) = load(meta, number).await?;
+    let in_last = current.segments.len() == position.segment as usize + 1;
+    if !in_last || current.recover_from >= position.fragment {
+        return Ok(txn);
+    }
+    let key = keys::log(number);
+    let next = LogRecord { recover_from: position.fragment, ..current };
+    Ok(txn.if_revision(&key, revision).put(key, encode(&next)))
 }
 
 /// Marks a log as being sealed: from now on it gets no new segments. Returns its record, which may already be `Sealed`.

@@ -82,6 +82,17 @@ impl Tail {
         dropped.is_some()
     }
 
+    /// Drops all fragments before this one: nothing refers to them any more.
+    pub fn forget_before(&self, id: FragmentId) {
+        let mut dropped = Vec::new();
+        let mut state = self.state.lock();
+        while state.order.front().is_some_and(|first| *first < id) {
+            dropped.extend(state.remove_oldest());
+        }
+        drop(state);
+        drop(dropped);
+    }
+
     /// The entries of a partition's run, if they are still here.
     pub fn run(&self, partition: TopicPartition, run: &Run) -> Option<TailRun> {
         let fragment = self.state.lock().fragments.get(&run.fragment)?.clone();

@@ -112,6 +112,7 @@ async fn raise(broker: &Broker, topic: &Topic, targets: &[Result<Target, Respons
             let start = target.partition.raise_log_start(target.offset);
             tracing::info!(topic = topic.name, partition = target.index, start, "deleted records");
         }
+        broker.partitions.backlog().dropped();
     };
     broker.topics.raise_log_starts(topic, &starts, moved).await
 }

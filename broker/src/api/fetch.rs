@@ -42,6 +42,9 @@ const FIRST_VERSION_WITH_ZSTD: i16 = 10;
 /// No client needs to wait longer for nothing (a day).
 const MAX_WAIT_MS: i32 = 86_400_000;
 
+/// How often what was not where it had been is planned anew.
+const REPLANS: usize = 5;
+
 pub fn handle(broker: &Arc<Broker>, context: RequestContext, body: RequestBody) -> Result<Reply, CloseConnection> {
     let version = context.api_version;
     let request: FetchRequest = codec::decode(&context, &body)?;
@@ -117,8 +120,16 @@ impl Fetch {
     }
 
     async fn run(self) -> Result<Response, CloseConnection> {
-        let planned = self.plan_or_wait().await;
-        let answers = self.read(planned).await;
+        let mut planned = self.plan_or_wait().await;
+        let mut replans = 0;
+        let answers = loop {
+            let (answers, moved) = self.read(planned).await;
+            if !moved || replans == REPLANS {
+                break answers;
+            }
+            replans += 1;
+            planned = self.plan();
+        };
         let mut response = self.respond(answers);
         // Only now: what was read and planned above was true if this broker still owns its log.
         if let Err(error) = self.broker.ownership.confirm().await {
@@ -188,8 +199,9 @@ impl Fetch {
         planned.failed || planned.plans.is_empty() || planned.available_bytes >= self.min_bytes
     }
 
-    /// Reads what was planned. Which partition comes first is drawn anew each time, so that none starves.
-    async fn read(&self, planned: Planned) -> Vec<PartitionAnswer> {
+    /// Reads what was planned. Which partition comes first is drawn anew each time, so that none starves. True if something
+    /// was not where it had been when it was planned.
+    async fn read(&self, planned: Planned) -> (Vec<PartitionAnswer>, bool) {
         let mut answers = Vec::with_capacity(planned.plans.len());
         let mut jobs = Vec::new();
         for (place, (asked, plan)) in self.partitions().zip(planned.plans).enumerate() {
@@ -213,7 +225,9 @@ impl Fetch {
         }
         let (places, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         let results = read_all(self.broker.partitions.reader(), &jobs, self.max_bytes).await;
+        let mut moved = false;
         for (place, result) in places.into_iter().zip(results) {
+            moved |= result.moved;
             let answer = &mut answers[place];
             match result.error {
                 Some(code) => *answer = PartitionAnswer::failed(answer.partition, code),
@@ -223,7 +237,7 @@ impl Fetch {
                 }
             }
         }
-        answers
+        (answers, moved)
     }
 
     fn respond(&self, answers: Vec<PartitionAnswer>) -> FetchResponse {

@@ -82,12 +82,54 @@ fn respond(partition: i32, version: i16, answer: Result<Found, ResponseError>) -
     if version >= 4 { response.with_leader_epoch(found.leader_epoch) } else { response }
 }
 
+/// How often what was not where it had been is looked for anew.
+const REPLANS: usize = 5;
+
 async fn look_up(
     reader: &Reader,
     partition: &Partition,
     version: i16,
     asked: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
+    for _ in 0..REPLANS {
+        match try_look_up(reader, partition, version, asked).await {
+            // It was moved elsewhere since it was looked for.
+            Err(LookUpError::Storage(Error::Missing { key })) => tracing::debug!(key, "looking again"),
+            Err(LookUpError::Storage(error)) => {
+                tracing::error!(partition = %partition.id(), %error, "could not look up an offset by time");
+                return Err(code_for(error.kind()));
+            }
+            Err(LookUpError::Refused(code)) => return Err(code),
+            Ok(found) => return Ok(found),
+        }
+    }
+    tracing::error!(partition = %partition.id(), "data that a partition refers to does not exist");
+    Err(ResponseError::KafkaStorageError)
+}
+
+enum LookUpError {
+    Refused(ResponseError),
+    Storage(Error),
+}
+
+impl From<ResponseError> for LookUpError {
+    fn from(code: ResponseError) -> Self {
+        Self::Refused(code)
+    }
+}
+
+impl From<Error> for LookUpError {
+    fn from(error: Error) -> Self {
+        Self::Storage(error)
+    }
+}
+
+async fn try_look_up(
+    reader: &Reader,
+    partition: &Partition,
+    version: i16,
+    asked: &ListOffsetsPartition,
+) -> Result<Found, LookUpError> {
     let bounds = partition.bounds(asked.current_leader_epoch)?;
     let at = |offset| Found { offset, timestamp: -1, leader_epoch: partition.epoch_at(offset) };
     let found = match asked.timestamp {
@@ -98,12 +140,9 @@ async fn look_up(
         EARLIEST_LOCAL if version >= 8 => Ok(at(bounds.log_start_offset)),
         LATEST_TIERED if version >= 9 => Ok(NOTHING),
         timestamp if timestamp >= 0 => find_time(reader, partition, bounds, timestamp).await,
-        _ => return Err(ResponseError::UnsupportedVersion),
+        _ => return Err(ResponseError::UnsupportedVersion.into()),
     };
-    found.map_err(|error| {
-        tracing::error!(partition = %partition.id(), %error, "could not look up an offset by time");
-        code_for(error.kind())
-    })
+    Ok(found?)
 }
 
 async fn find_max(reader: &Reader, partition: &Partition, bounds: Bounds) -> Result<Found, Error> {

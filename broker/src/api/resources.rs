@@ -47,6 +47,10 @@ pub async fn alter(broker: &Broker, kind: i8, name: &str, edits: &Edits, check_o
         Resource::Broker => broker.topics.alter_broker(false, edits, check_only).await,
         Resource::AllBrokers => broker.topics.alter_broker(true, edits, check_only).await,
     };
+    if altered.is_ok() && !check_only {
+        // Retention may be another now.
+        broker.partitions.backlog().dropped();
+    }
     altered.map_err(|error| {
         if let ChangeError::Store(error) = &error {
             tracing::warn!(resource = name, %error, "could not change a configuration");

@@ -15,6 +15,7 @@ const SETTINGS: &[(&str, &str, Type)] = &[
     ("group.max.session.timeout.ms", "group_max_session_timeout_ms", Type::Int),
     ("group.max.size", "group_max_size", Type::Int),
     ("group.min.session.timeout.ms", "group_min_session_timeout_ms", Type::Int),
+    ("log.retention.check.interval.ms", "retention_check_interval_ms", Type::Long),
     ("max.connections", "max_connections", Type::Int),
     ("message.max.bytes", "message_max_bytes", Type::Int),
     ("node.id", "broker_id", Type::Int),
@@ -24,12 +25,16 @@ const SETTINGS: &[(&str, &str, Type)] = &[
     ("offsets.retention.minutes", "offsets_retention_minutes", Type::Int),
     ("offsets.topic.num.partitions", "offsets_topic_num_partitions", Type::Int),
     ("socket.request.max.bytes", "request_max_bytes", Type::Int),
+    ("woodpecker.delete.delay.ms", "delete_delay_ms", Type::Long),
     ("woodpecker.flush.bytes", "flush_bytes", Type::Long),
     ("woodpecker.flush.interval.ms", "flush_interval_ms", Type::Long),
     ("woodpecker.max.producers.per.partition", "max_producers_per_partition", Type::Int),
     ("woodpecker.memory.bytes", "memory_bytes", Type::Long),
     ("woodpecker.put.budget.per.s", "put_budget_per_s", Type::Int),
     ("woodpecker.tail.bytes", "tail_bytes", Type::Long),
+    ("woodpecker.tier.bytes", "tier_bytes", Type::Long),
+    ("woodpecker.tier.interval.ms", "tier_interval_ms", Type::Long),
+    ("woodpecker.tier.object.bytes", "tier_object_bytes", Type::Long),
 ];
 
 /// What holds for every broker of this version, whatever its settings.

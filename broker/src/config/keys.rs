@@ -410,6 +410,36 @@ pub static KEYS: &[Key] = &[
     },
     Key { name: "price_gib_month_usd", flag: None, help: "A GiB stored for a month.", kind: dollars!(gib_month) },
     Key {
+        name: "tier_bytes",
+        flag: None,
+        help: "As soon as so much has been written, it moves from what all partitions share to where each partition's data lies together.",
+        kind: integer!(1, GIB, broker.tier.bytes: usize),
+    },
+    Key {
+        name: "tier_interval_ms",
+        flag: None,
+        help: "After this time it moves, however little it is: until then retention does not see it.",
+        kind: millis!(1, DAY_MS, broker.tier.interval),
+    },
+    Key {
+        name: "tier_object_bytes",
+        flag: None,
+        help: "Length of the objects that it moves to; less if memory_bytes is small.",
+        kind: integer!(1, GIB, broker.tier.object_bytes: usize),
+    },
+    Key {
+        name: "retention_check_interval_ms",
+        flag: None,
+        help: "Records that have become too old go within this time.",
+        kind: millis!(1, DAY_MS, broker.tier.retention_check_interval),
+    },
+    Key {
+        name: "delete_delay_ms",
+        flag: None,
+        help: "What nothing refers to any more is deleted so much later, so that readers who are at it can finish.",
+        kind: millis!(0, DAY_MS, broker.tier.delete_delay),
+    },
+    Key {
         name: "offsets_topic_num_partitions",
         flag: None,
         help: "Partitions of __consumer_offsets, which is created when the first group needs it.",

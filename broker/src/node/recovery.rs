@@ -14,13 +14,16 @@ use storage::entry::TopicPartition;
 use storage::file_log::{FileLogOptions, FileLogStore};
 use storage::files::FolderFiles;
 use storage::log::LogStore;
+use storage::manifest::{self, Manifest};
 use storage::object_log::{ObjectLogStore, WriterOptions};
 use storage::registry;
+use storage::tiered::TieredObjects;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::partitions::Partitions;
 use crate::topics::Topics;
+use crate::upkeep::{Committed, Found};
 
 use super::binding;
 use super::{Metadata, NodeParts, StartError};
@@ -112,7 +115,7 @@ async fn own_log(
 fn log_store(parts: &NodeParts, meta: Arc<dyn MetaStore>) -> storage::error::Result<Arc<dyn LogStore>> {
     if let Some(folder) = &parts.folder {
         let files = Arc::new(FolderFiles::new(folder.clone()));
-        return Ok(Arc::new(FileLogStore::new(files, meta, FileLogOptions::default())?));
+        return Ok(Arc::new(FileLogStore::new(files, meta, parts.tiered(), FileLogOptions::default())?));
     }
     let options = WriterOptions {
         flush_interval: parts.config.flush_interval,
@@ -167,15 +170,29 @@ fn url_safe_base64(id: u128) -> String {
         .collect()
 }
 
-/// Rebuilds all partitions from the sealed logs, in the order of their numbers.
-pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions) -> Result<(), StartError> {
+/// Rebuilds all partitions: from the manifest, then from what the sealed logs hold from its position on, in the order of
+/// their numbers. Returns what the manifest has.
+pub async fn replay(
+    taken: &TakenOver,
+    objects: &TieredObjects,
+    topics: &Topics,
+    partitions: &Partitions,
+) -> Result<Found, StartError> {
     let began = Instant::now();
     let mut fragments = 0_u64;
     for topic in topics.all() {
         partitions.open_topic(topic.id, topic.partitions);
     }
+    let manifest = manifest::load(&*taken.meta, objects).await.map_err(StartError::from_storage)?;
+    let position = manifest.position;
+    let mut found = restore(manifest, &*taken.logs, partitions);
     for (number, record) in &taken.history {
         for (segment, ends) in (0_u32..).zip(&record.segments) {
+            if (*number, segment) < (position.log, position.segment) {
+                continue;
+            }
+            let is_first = (*number, segment) == (position.log, position.segment);
+            let from = if is_first { position.fragment } else { 0 };
             let Some(end) = ends.end else {
                 return Err(StartError::Storage(storage::error::Error::Corrupt {
                     key: keys::log(*number),
@@ -190,9 +207,11 @@ pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions)
                         tracing::error!(partition = %run.partition, %error, "a partition is damaged");
                     }
                 }
+                let bytes = index.runs.iter().map(|run| u64::from(run.run.length)).sum();
+                partitions.backlog().push(index.fragment, bytes);
                 Ok(())
             };
-            taken.logs.read_indexes(*number, segment, 0, end, &mut each).await.map_err(StartError::from_storage)?;
+            taken.logs.read_indexes(*number, segment, from, end, &mut each).await.map_err(StartError::from_storage)?;
         }
     }
     for topic in topics.all() {
@@ -204,8 +223,27 @@ pub async fn replay(taken: &TakenOver, topics: &Topics, partitions: &Partitions)
         }
     }
     let took_ms = began.elapsed().as_millis();
-    tracing::info!(logs = taken.history.len(), fragments, took_ms, "rebuilt all partitions");
-    Ok(())
+    tracing::info!(logs = taken.history.len(), %position, fragments, took_ms, "rebuilt all partitions");
+    found.history.clone_from(&taken.history);
+    Ok(found)
+}
+
+/// Gives every partition what the manifest has of it.
+fn restore(manifest: Manifest, logs: &dyn LogStore, partitions: &Partitions) -> Found {
+    let mut found = Found { position: Some(manifest.position), ..Found::default() };
+    for (id, checkpoint) in manifest.partitions {
+        let index = &checkpoint.index;
+        found.referenced.extend(index.runs().map(|run| logs.unit(run.fragment)));
+        let (end, log_start, cleaned_to) = (index.next_offset(), index.log_start(), checkpoint.cleaned_to);
+        found.committed.insert(id, Committed { end, log_start, cleaned_to });
+        // Of one whose topic was deleted, nothing is left to be told.
+        if let Some(partition) = partitions.get(id)
+            && let Err(error) = partition.restore(checkpoint)
+        {
+            tracing::error!(partition = %id, %error, "a partition is damaged");
+        }
+    }
+    found
 }
 
 #[cfg(test)]

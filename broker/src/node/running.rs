@@ -7,6 +7,7 @@ use meta::store::MetaStore;
 use storage::budget::Budget;
 use storage::folder::Folder;
 use storage::log::{DurableSink, Log};
+use storage::manifest::ManifestStore;
 use storage::reader::Reader;
 use storage::tail::Tail;
 use tokio::sync::{Semaphore, watch};
@@ -19,6 +20,7 @@ use crate::ownership::{Loss, Ownership};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
+use crate::upkeep::{Upkeep, UpkeepParts};
 use crate::wire::memory::ReceiveMemory;
 
 use super::recovery::{replay, take_over};
@@ -35,6 +37,7 @@ pub struct Node {
     /// Becomes true when the metadata refuses us because somebody has taken over.
     meta_fenced: watch::Receiver<bool>,
     server: Server,
+    upkeep: Upkeep,
     /// Keeps the folder locked for as long as anything here may write to it.
     _folder: Option<Arc<Folder>>,
 }
@@ -62,7 +65,8 @@ impl Node {
 
         let ownership = Ownership::new();
         let partitions = Arc::new(Partitions::new(config.clone(), reader, ownership.clone()));
-        replay(&taken, &topics, &partitions).await?;
+        let objects = parts.tiered();
+        let found = replay(&taken, &objects, &topics, &partitions).await?;
 
         let sink: Arc<dyn DurableSink> = partitions.clone();
         let coordinator = Coordinator::new(CoordinatorParts {
@@ -80,6 +84,20 @@ impl Node {
         let _first = writing.set(Arc::downgrade(&log));
         let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
         partitions.become_leader(log.clone(), leader_epoch);
+        let manifest = ManifestStore::open(taken.meta.clone(), objects.clone(), taken.log, taken.incarnation);
+        let upkeep = Upkeep::start(UpkeepParts {
+            config: config.clone(),
+            topics: topics.clone(),
+            partitions: partitions.clone(),
+            logs: taken.logs.clone(),
+            objects,
+            manifest: manifest.await.map_err(StartError::from_storage)?,
+            clock: parts.clock.clone(),
+            log: taken.log,
+            incarnation: taken.incarnation,
+            in_place: parts.folder.is_some(),
+            found,
+        });
 
         let broker = Arc::new(Broker {
             config,
@@ -100,7 +118,7 @@ impl Node {
         let options = ServerOptions::from(&*broker.config);
         let server = Server::start(parts.listener, service, budget, parts.metrics, options);
         let (meta, meta_fenced) = (taken.meta, taken.meta_fenced);
-        Ok(Self { broker, log, meta, meta_fenced, server, _folder: parts.folder.take() })
+        Ok(Self { broker, log, meta, meta_fenced, server, upkeep, _folder: parts.folder.take() })
     }
 
     pub fn broker(&self) -> &Arc<Broker> {
@@ -144,6 +162,7 @@ impl Node {
         // Members of groups would wait for each other for longer than anybody wants to wait for them.
         self.broker.coordinator.shut_down();
         self.server.drain().await;
+        drop(self.upkeep);
         self.broker.partitions.resign("the broker is shutting down");
         let closed = self.log.close().await;
         self.meta.close().await;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::{Buf, BufMut};
 use kafka_protocol::ResponseError;
 
 /// Batches remembered of each producer: what a producer may have in flight.
@@ -109,6 +110,68 @@ impl Producers {
             self.by_id.remove(&oldest);
         }
     }
+}
+
+/// Version of a snapshot's bytes: this, the number of producers (4 bytes), of each: id 8, epoch 2, number of batches 1, and
+/// of each batch: base offset 8, base sequence 4, count 4. Producers come in the order of their last batches.
+const SNAPSHOT_VERSION: u8 = 1;
+
+impl Producers {
+    /// What batches below this offset left behind. What a snapshot lacks, the batches from that offset on bring back when
+    /// they are recorded again: a producer has no more in flight than are remembered.
+    pub fn snapshot(&self, below_offset: i64) -> Vec<u8> {
+        let mut out = vec![SNAPSHOT_VERSION];
+        out.put_u32(0);
+        let mut count = 0_u32;
+        for id in self.by_last_append.values() {
+            let Some(producer) = self.by_id.get(id) else { continue };
+            let below = |batch: &&Remembered| batch.base_offset < below_offset;
+            let kept = producer.remembered().iter().filter(below).count();
+            if kept == 0 {
+                continue;
+            }
+            count += 1;
+            out.put_i64(*id);
+            out.put_i16(producer.epoch);
+            out.put_u8(kept as u8);
+            for batch in producer.remembered().iter().filter(below) {
+                out.put_i64(batch.base_offset);
+                out.put_i32(batch.base_sequence);
+                out.put_i32(batch.count);
+            }
+        }
+        out[1..5].copy_from_slice(&count.to_be_bytes());
+        out
+    }
+
+    /// Takes a snapshot in, as if its batches were recorded. Nothing (no bytes) is a snapshot of nothing.
+    pub fn restore(&mut self, mut snapshot: &[u8]) -> Result<(), SnapshotError> {
+        if snapshot.is_empty() {
+            return Ok(());
+        }
+        let version = snapshot.try_get_u8()?;
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::Version(version));
+        }
+        for _ in 0..snapshot.try_get_u32()? {
+            let (producer_id, producer_epoch) = (snapshot.try_get_i64()?, snapshot.try_get_i16()?);
+            for _ in 0..snapshot.try_get_u8()? {
+                let base_offset = snapshot.try_get_i64()?;
+                let (base_sequence, count) = (snapshot.try_get_i32()?, snapshot.try_get_i32()?);
+                self.record(&ProducerBatch { producer_id, producer_epoch, base_sequence, count }, base_offset);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why bytes are not a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("written in version {0}; this binary reads version {SNAPSHOT_VERSION}")]
+    Version(u8),
+    #[error("it ends too early")]
+    Short(#[from] bytes::TryGetError),
 }
 
 impl Producer {

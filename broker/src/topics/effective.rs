@@ -22,6 +22,12 @@ pub struct TopicConfig {
     pub compacted: bool,
     /// `cleanup.policy` has `delete`: records may be deleted by their offset.
     pub deletable: bool,
+    /// Records older than this go (`retention.ms`); negative: no limit.
+    pub retention_ms: i64,
+    /// What a partition has beyond this goes, the oldest first (`retention.bytes`); negative: no limit.
+    pub retention_bytes: i64,
+    /// How much is deleted or compacted at a time (`segment.bytes`).
+    pub segment_bytes: u64,
 }
 
 impl TopicConfig {
@@ -58,6 +64,9 @@ impl TopicConfig {
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
             compacted: items(&policy).any(|item| item == "compact"),
             deletable: items(&policy).any(|item| item == "delete"),
+            retention_ms: number("retention.ms"),
+            retention_bytes: number("retention.bytes"),
+            segment_bytes: u64::try_from(number("segment.bytes")).unwrap_or(u64::MAX),
         })
     }
 }

@@ -17,7 +17,7 @@ use super::probing::{Sent, produce_one};
 use super::producer::init_producer_id;
 use super::reader;
 use super::session::{self, Clients, PATIENCE, Phase, Session, topic_name};
-use super::wire::{BatchSpec, encode_batch};
+use super::wire::{BatchSpec, NO_TIMESTAMP, encode_batch};
 use crate::checker::partition;
 
 /// The topic that exists from the beginning, made by CreateTopics. (`AUTO` is made by asking for it.)
@@ -125,7 +125,7 @@ async fn fill(clients: &Clients, dice: &Dice, name: &str, epoch: i32) -> Option<
             producer_epoch: 0,
             base_sequence: sequence,
             attributes: 0,
-            timestamp_ms: 1,
+            timestamp_ms: NO_TIMESTAMP,
             values: &values,
         };
         let bytes = encode_batch(&spec);
@@ -178,7 +178,7 @@ async fn expect_gone(clients: &Clients, dice: &Dice, name: &str, epoch: i32) -> 
         producer_epoch: -1,
         base_sequence: -1,
         attributes: 0,
-        timestamp_ms: 1,
+        timestamp_ms: NO_TIMESTAMP,
         values: &values,
     };
     match produce_one(&session, &target, encode_batch(&spec)).await {

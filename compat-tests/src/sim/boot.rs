@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::config::{BrokerConfig, GroupConfig};
+use broker::config::{BrokerConfig, GroupConfig, TierConfig};
 use broker::listener::{Listener, Stream};
 use broker::metrics::Metrics;
 use broker::node::{Ended, Metadata, Node, NodeParts};
@@ -49,6 +49,13 @@ async fn run(parts: Parts) -> Exit {
         fetch_max_bytes: *dice.pick(&[2_000, 1 << 20]),
         flush_interval: Duration::from_millis(*dice.pick(&[0, 20, 100])),
         flush_bytes: *dice.pick(&[1_000, 1 << 20]),
+        tier: TierConfig {
+            bytes: *dice.pick(&[1, 2_000, 1 << 20]),
+            interval: Duration::from_millis(*dice.pick(&[20, 1_000, 600_000])),
+            object_bytes: *dice.pick(&[1, 3_000, 1 << 20]),
+            retention_check_interval: Duration::from_secs(1),
+            delete_delay: Duration::from_millis(*dice.pick(&[0, 500, 60_000])),
+        },
         groups: GroupConfig {
             offsets_partitions: 3,
             initial_rebalance_delay: Duration::from_millis(*dice.pick(&[0, 300, 3_000])),

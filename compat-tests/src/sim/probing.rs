@@ -13,7 +13,7 @@ use super::dice::Dice;
 use super::model::Ack;
 use super::producer::{add_data, init_producer_id};
 use super::session::{self, Clients, PATIENCE, Phase, Session};
-use super::wire::{BatchSpec, encode_batch};
+use super::wire::{BatchSpec, NO_TIMESTAMP, encode_batch};
 use crate::checker::{Partition, partition};
 
 /// A broker remembers this many batches of a producer, at least.
@@ -128,7 +128,14 @@ impl Prober {
 
     fn encode(&self, values: &[u64], base_sequence: i32, producer_epoch: i16, attributes: i16) -> Bytes {
         let producer_id = self.producer_id;
-        encode_batch(&BatchSpec { producer_id, producer_epoch, base_sequence, attributes, timestamp_ms: 1, values })
+        encode_batch(&BatchSpec {
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            attributes,
+            timestamp_ms: NO_TIMESTAMP,
+            values,
+        })
     }
 
     async fn good_batch(&mut self, session: &Session) -> bool {

@@ -18,7 +18,7 @@ use super::dice::Dice;
 use super::model::Ack;
 use super::offsets;
 use super::session::{self, Clients, PATIENCE, Phase, Session, topic_name};
-use super::wire::{BatchSpec, encode_batch};
+use super::wire::{BatchSpec, NO_TIMESTAMP, encode_batch};
 use crate::checker::{Partition, partition};
 
 /// Produce versions that a session may choose from; from 13 on topics go by their ids.
@@ -240,7 +240,7 @@ impl Producer {
             base_sequence: if self.idempotent { lane.next_sequence } else { -1 },
             attributes: 0,
             // Years behind every broker's clock, however that jumps: ahead of it, records would be refused.
-            timestamp_ms: 1_600_000_000_000 + self.clients.trace.elapsed_ms() as i64,
+            timestamp_ms: NO_TIMESTAMP,
             values: &values,
         };
         let bytes = encode_batch(&spec);

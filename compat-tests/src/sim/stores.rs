@@ -1,7 +1,7 @@
 //! The bucket of a simulation: audited at the bottom, faulty above (`meta::faults`), and on top one handle for each
 //! incarnation of a broker, which a kill or a pause cuts off.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -146,13 +146,15 @@ impl ObjectStore for HostStore {
     }
 }
 
-/// Watches what lands: an object of a log or of the journal is created once, never overwritten, and its name is never
-/// used again after it was deleted.
+/// Watches what lands: an object of a log, of the journal or of the manifest is created once, never overwritten, and its
+/// name is never used for anything else after it was deleted. (An attempt that was under way may bring the same bytes
+/// back.)
 #[derive(Debug)]
 pub struct AuditStore {
     inner: Arc<dyn ObjectStore>,
     trace: Arc<Trace>,
-    used: Mutex<BTreeSet<Path>>,
+    /// What each name stands for, by the checksum of its bytes.
+    used: Mutex<BTreeMap<Path, u32>>,
 }
 
 impl AuditStore {
@@ -160,12 +162,12 @@ impl AuditStore {
         Self { inner, trace, used: Mutex::default() }
     }
 
-    fn landed(&self, location: &Path, mode: &PutMode) {
+    fn landed(&self, location: &Path, mode: &PutMode, checksum: u32) {
         let name = location.as_ref();
-        if !(name.starts_with("logs/") || name.starts_with("meta/journal/")) {
+        if !["logs/", "meta/journal/", "manifests/"].iter().any(|prefix| name.starts_with(prefix)) {
             return;
         }
-        let again = !self.used.lock().insert(location.clone());
+        let again = self.used.lock().insert(location.clone(), checksum).is_some_and(|before| before != checksum);
         if again || *mode != PutMode::Create {
             let how = format_args!("{name} was written again, or not by create-if-absent: {mode:?}");
             self.trace.violation("gc-unreferenced-only", how);
@@ -183,9 +185,10 @@ impl fmt::Display for AuditStore {
 impl ObjectStore for AuditStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let mode = opts.mode.clone();
+        let checksum = payload.iter().fold(0, |checksum, piece| crc32c::crc32c_append(checksum, piece));
         let answer = self.inner.put_opts(location, payload, opts).await;
         if answer.is_ok() {
-            self.landed(location, &mode);
+            self.landed(location, &mode, checksum);
         }
         answer
     }

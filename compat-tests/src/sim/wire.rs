@@ -33,6 +33,9 @@ pub fn response<R: Request>(version: i16, mut frame: Bytes) -> Result<R::Respons
     if frame.has_remaining() { Err(format!("{} bytes left over", frame.len())) } else { Ok(response) }
 }
 
+/// Clocks of the simulation jump by years: records with times would be deleted for their age.
+pub const NO_TIMESTAMP: i64 = -1;
+
 /// What a client puts into a batch.
 #[derive(Debug, Clone)]
 pub struct BatchSpec<'a> {

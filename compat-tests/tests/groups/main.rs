@@ -193,7 +193,7 @@ async fn commits_survive_kills(name: &str, backend: Backend) {
     let rounds = scale("WOODPECKER_TEST_KILL_ROUNDS", 10);
     let mut dice = Dice::new(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let launch = backend.launch(folder.path()).await.set("group_initial_rebalance_delay_ms", 0);
+    let launch = backend.launch(folder.path()).await.busy_upkeep().set("group_initial_rebalance_delay_ms", 0);
     let mut broker = launch.start().await;
     clients::create_topic(&launch.kafka, "commits", 1).await;
     let (acknowledged, mut commits) = (tokio::sync::watch::Sender::new(0_i64), 0);

@@ -23,6 +23,11 @@ fn small() -> FileLogOptions {
     FileLogOptions { max_fragment_bytes: 64 << 10, segment_bytes: 1 << 20, reader_threads: 2 }
 }
 
+/// These tests have no tiered objects.
+fn tiered() -> TieredObjects {
+    TieredObjects::new(Arc::new(object_store::memory::InMemory::new()))
+}
+
 fn folder_backend(root: &std::path::Path, number: usize) -> Backend {
     let meta = meta_store();
     let root = root.join(number.to_string());
@@ -30,7 +35,7 @@ fn folder_backend(root: &std::path::Path, number: usize) -> Backend {
     let (meta_of_stores, options) = (meta.clone(), FileLogOptions::default());
     let open = move || -> Arc<dyn LogStore> {
         let files = Arc::new(FolderFiles::new(folder.clone()));
-        Arc::new(FileLogStore::new(files, meta_of_stores.clone(), options).unwrap())
+        Arc::new(FileLogStore::new(files, meta_of_stores.clone(), tiered(), options).unwrap())
     };
     Backend { meta, open: Box::new(open), shared: false }
 }
@@ -39,7 +44,7 @@ fn disk_backend(disk: FaultyDisk, options: FileLogOptions) -> Backend {
     let meta = meta_store();
     let meta_of_stores = meta.clone();
     let open = move || -> Arc<dyn LogStore> {
-        Arc::new(FileLogStore::new(disk.files(), meta_of_stores.clone(), options).unwrap())
+        Arc::new(FileLogStore::new(disk.files(), meta_of_stores.clone(), tiered(), options).unwrap())
     };
     Backend { meta, open: Box::new(open), shared: false }
 }

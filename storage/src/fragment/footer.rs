@@ -194,18 +194,21 @@ pub fn decode_run_index(run: &Run, part: &[u8]) -> Result<Vec<IndexedEntry>, Dec
     Ok(decoded)
 }
 
-/// Entries cover their run, in bytes and in offsets, without gap or overlap. Asserted by the encoder, too.
+/// Entries cover their run, in bytes and in offsets, without gap or overlap; in a tiered run offsets may have gaps, where
+/// compaction took records away. Asserted by the encoder, too.
 pub(super) fn check_entries(run: &Run, entries: &[IndexedEntry]) -> Result<(), DecodeError> {
     let mut position = run.position;
     let mut next_offset = run.base_offset;
     let mut max_timestamp = -1;
+    let gaps = run.fragment.is_tiered();
     for entry in entries {
         if entry.position != position || (entry.length as usize) < HEAD_BYTES {
             return Err(DecodeError::Damaged("entries leave gaps or overlap"));
         }
         position = position.saturating_add(u64::from(entry.length));
         let meta = &entry.meta;
-        if meta.base_offset != next_offset || meta.last_offset < meta.base_offset || meta.last_offset == i64::MAX {
+        let joins = meta.base_offset == next_offset || (gaps && meta.base_offset > next_offset);
+        if !joins || meta.last_offset < meta.base_offset || meta.last_offset == i64::MAX {
             return Err(DecodeError::Damaged("the offsets of a run are not contiguous"));
         }
         next_offset = meta.last_offset + 1;
@@ -214,7 +217,8 @@ pub(super) fn check_entries(run: &Run, entries: &[IndexedEntry]) -> Result<(), D
         }
         max_timestamp = max_timestamp.max(meta.max_timestamp);
     }
-    if position != run.position.saturating_add(u64::from(run.length)) || next_offset != run.next_offset {
+    let ends = next_offset == run.next_offset || (gaps && next_offset < run.next_offset);
+    if position != run.position.saturating_add(u64::from(run.length)) || !ends {
         return Err(DecodeError::Damaged("entries do not cover their run"));
     }
     if max_timestamp != run.max_timestamp {

@@ -3,7 +3,7 @@
 //! ```text
 //!    0  magic            8
 //!    8  version          2
-//!   10  kind             1   1 data, 2 fence
+//!   10  kind             1   1 data, 2 fence, 3 tiered
 //!   11  reserved         1   0
 //!   12  segment          4
 //!   16  log              8
@@ -35,6 +35,8 @@ pub enum FragmentKind {
     Data,
     /// Ends its segment: the fragment of this number, and all above, are not part of the log.
     Fence,
+    /// Runs that were moved out of fragments: offsets in them may have gaps.
+    Tiered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,7 @@ impl FragmentHeader {
         out.put_u8(match self.kind {
             FragmentKind::Data => 1,
             FragmentKind::Fence => 2,
+            FragmentKind::Tiered => 3,
         });
         out.put_u8(0);
         out.put_u32(self.id.segment);
@@ -123,6 +126,7 @@ impl FragmentHeader {
             kind: match kind {
                 1 => FragmentKind::Data,
                 2 => FragmentKind::Fence,
+                3 => FragmentKind::Tiered,
                 _ => return Err(DecodeError::Damaged("its header names an unknown kind of fragment")),
             },
             id,
@@ -143,10 +147,15 @@ impl FragmentHeader {
     fn check(&self) -> Result<(), DecodeError> {
         let shape = match self.kind {
             FragmentKind::Fence => self.data_length == 0 && self.footer_length == 0 && self.footer_crc == 0,
-            FragmentKind::Data => self.data_length > 0 && self.footer_length as usize > HEADER_BYTES,
+            FragmentKind::Data | FragmentKind::Tiered => {
+                self.data_length > 0 && self.footer_length as usize > HEADER_BYTES
+            }
         };
         if !shape {
             return Err(DecodeError::Damaged("its header's lengths do not fit its kind"));
+        }
+        if (self.kind == FragmentKind::Tiered) != self.id.is_tiered() {
+            return Err(DecodeError::Damaged("its header's kind does not fit its number"));
         }
         if self.data_length > i64::MAX as u64 {
             return Err(DecodeError::Damaged("its header's length is absurd"));

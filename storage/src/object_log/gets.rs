@@ -23,14 +23,14 @@ const BACKOFF: Duration = Duration::from_millis(20);
 
 /// What one read gave: as many bytes as the range and the object's size promise.
 #[derive(Debug)]
-pub(super) struct Got {
+pub(crate) struct Got {
     pub bytes: Bytes,
     /// Of the whole object.
     pub size: u64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Gets {
+pub(crate) struct Gets {
     store: Arc<dyn ObjectStore>,
     call_timeout: Duration,
     /// The store has refused to be asked for an object's end.

@@ -33,6 +33,8 @@ pub struct ReadResult {
     pub bytes: usize,
     pub permits: Vec<Permit>,
     pub error: Option<ResponseError>,
+    /// It is not where the plan says: it was moved since, and is to be planned anew.
+    pub moved: bool,
 }
 
 /// Reads the jobs, at most `max_bytes` together; those in front come first. Results are in the order of the jobs.
@@ -70,6 +72,7 @@ impl ReadJob {
         let mut next_offset = match reader.read(self.partition, first, &want).await {
             Ok(read) => result.take(read),
             Err(error) => {
+                result.moved = matches!(error, Error::Missing { .. });
                 result.error = Some(self.report(&error));
                 return result;
             }

@@ -36,8 +36,7 @@ pub static TABLE: &[Row] = &[
         Values::ListOf(&["delete", "compact"]),
         "delete",
         Role::Enforced,
-        "How old records go. With compact, records without a key are refused; without delete, DeleteRecords is refused. \
-         That records go by themselves is for retention and compaction, which do not exist yet.",
+        "How old records go. With compact, records without a key are refused; without delete, DeleteRecords is refused.",
     ),
     row(
         "compression.gzip.level",
@@ -87,8 +86,8 @@ pub static TABLE: &[Row] = &[
         Some("log.segment.delete.delay.ms"),
         long(0),
         "60000",
-        Role::Stored,
-        "How long data that nothing refers to any more is kept.",
+        Role::Fulfilled,
+        "How long data that nothing refers to any more is kept. The broker's delete_delay_ms says it for all.",
     ),
     row(
         "flush.messages",
@@ -248,7 +247,7 @@ pub static TABLE: &[Row] = &[
         Some("log.retention.bytes"),
         Values::Long(i64::MIN, i64::MAX),
         "-1",
-        Role::Stored,
+        Role::Enforced,
         "How large a partition may grow before its oldest records go; -1 for no limit.",
     ),
     row(
@@ -256,7 +255,7 @@ pub static TABLE: &[Row] = &[
         Some("log.retention.ms"),
         long(-1),
         "604800000",
-        Role::Stored,
+        Role::Enforced,
         "How old a record may get before it goes; -1 for no limit.",
     ),
     row(
@@ -264,7 +263,7 @@ pub static TABLE: &[Row] = &[
         Some("log.segment.bytes"),
         int(1 << 20),
         "1073741824",
-        Role::Stored,
+        Role::Enforced,
         "How much of a partition is deleted or compacted at a time.",
     ),
     row(
@@ -280,7 +279,7 @@ pub static TABLE: &[Row] = &[
         Some("log.roll.jitter.ms"),
         long(0),
         "0",
-        Role::Stored,
+        Role::Fulfilled,
         "By how much segment.ms may be shortened at random.",
     ),
     row(
@@ -288,7 +287,7 @@ pub static TABLE: &[Row] = &[
         Some("log.roll.ms"),
         long(1),
         "604800000",
-        Role::Stored,
+        Role::Fulfilled,
         "After what time data is ready to be deleted or compacted, however little it is.",
     ),
     row(

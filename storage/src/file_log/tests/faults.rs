@@ -173,7 +173,7 @@ async fn without_metadata_a_segment_just_grows() {
     let (files, of_stores) = (disk.clone(), meta.clone());
     let options = FileLogOptions { segment_bytes: 20_000, ..small() };
     let open = move || -> Arc<dyn LogStore> {
-        Arc::new(FileLogStore::new(files.files(), Arc::new(of_stores.clone()), options).unwrap())
+        Arc::new(FileLogStore::new(files.files(), Arc::new(of_stores.clone()), tiered(), options).unwrap())
     };
     let backend = Backend { meta: Arc::new(meta.clone()), open: Box::new(open), shared: false };
     let opened = backend.open_log(&*(backend.open)(), Incarnation(1)).await;

@@ -1,0 +1,245 @@
+//! Upkeep: what happens to data after it was acknowledged. One task that moves it from shared fragments to tiered objects,
+//! checkpoints what it did in the manifest, drops what nobody wants any more, and deletes what nothing refers to.
+//!
+//! Invariants:
+//! - A round is: write tiered objects; commit the manifest; only then change partitions, and drop fragments. Whatever
+//!   ends it, at any await, leaves orphans at most.
+//! - Deleted is only what a committed manifest does not refer to and lies before its position, or what no current or future
+//!   manifest can refer to: objects of incarnations before our own that ours does not name.
+//! - All changes of the manifest are made here, one after another.
+//! - While any partition is damaged nothing is checkpointed or deleted: what it consists of is not known.
+//! - Nothing is polled: the task sleeps until fragments have come, something was dropped, or a known time has come.
+
+mod doomed;
+
+mod retention;
+
+mod rewrite;
+
+mod round;
+
+mod collect;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use meta::error::ErrorKind;
+use meta::records::LogRecord;
+use meta::seams::{Incarnation, WallClock};
+use storage::entry::{FragmentId, TopicPartition};
+use storage::error::Result;
+use storage::log::LogStore;
+use storage::manifest::ManifestStore;
+use storage::tiered::TieredObjects;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::BrokerConfig;
+use crate::partition::Status;
+use crate::partitions::Partitions;
+use crate::topics::Topics;
+
+use self::doomed::Doomed;
+
+/// Pause after a failure; doubles up to the other.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Commits that only drop something are so far apart.
+const DROPS_APART: Duration = Duration::from_secs(1);
+/// What is taken in one round at most, in rounds' lengths: one that has fallen behind catches up in long rounds.
+const LONGEST_ROUND: u64 = 4;
+
+pub struct UpkeepParts {
+    pub config: Arc<BrokerConfig>,
+    pub topics: Topics,
+    pub partitions: Arc<Partitions>,
+    pub logs: Arc<dyn LogStore>,
+    pub objects: TieredObjects,
+    pub manifest: ManifestStore,
+    pub clock: Arc<dyn WallClock>,
+    /// Our own log, and who we are.
+    pub log: u64,
+    pub incarnation: Incarnation,
+    /// Fragments lie in files that are long already: only what is worth it is moved.
+    pub in_place: bool,
+    pub found: Found,
+}
+
+/// What a start has found in the manifest.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub position: Option<FragmentId>,
+    /// Units that its runs lie in.
+    pub referenced: BTreeSet<FragmentId>,
+    pub committed: BTreeMap<TopicPartition, Committed>,
+    /// Logs before our own, sealed.
+    pub history: Vec<(u64, LogRecord)>,
+}
+
+/// The running task. Dropping it stops it: like a crash, that leaves orphans at most.
+pub struct Upkeep {
+    task: JoinHandle<()>,
+}
+
+impl Upkeep {
+    pub fn start(parts: UpkeepParts) -> Self {
+        Self { task: tokio::spawn(Worker::new(parts).run()) }
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Worker {
+    parts: UpkeepParts,
+    /// The manifest's.
+    position: FragmentId,
+    committed: BTreeMap<TopicPartition, Committed>,
+    /// Units that the manifest refers to, and perhaps some that it does not any more.
+    referenced: BTreeSet<FragmentId>,
+    doomed: Doomed,
+    next_tiered: u64,
+    /// When the first record becomes too old, as far as is known.
+    retention_due: Option<Instant>,
+    last_commit: Option<Instant>,
+    dropped: bool,
+    /// Objects of former incarnations that nothing refers to were not looked for yet.
+    collection_due: bool,
+    retry_at: Option<Instant>,
+    pause: Duration,
+}
+
+/// One partition in the manifest.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed {
+    /// The manifest has what lies below.
+    pub end: i64,
+    pub log_start: i64,
+    /// Offsets below it are compacted.
+    pub cleaned_to: i64,
+}
+
+impl Worker {
+    fn new(mut parts: UpkeepParts) -> Self {
+        let found = std::mem::take(&mut parts.found);
+        parts.found.history = found.history;
+        Self {
+            position: found.position.unwrap_or(FragmentId { log: 0, segment: 0, fragment: 0 }),
+            committed: found.committed,
+            referenced: found.referenced,
+            doomed: Doomed::default(),
+            next_tiered: 0,
+            retention_due: Some(Instant::now()),
+            last_commit: None,
+            dropped: true,
+            collection_due: true,
+            retry_at: None,
+            pause: PAUSE,
+            parts,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            match self.work().await {
+                Ok(()) => (self.retry_at, self.pause) = (None, PAUSE),
+                Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Closed) => {
+                    tracing::info!(%error, "upkeep has ended");
+                    return;
+                }
+                Err(error) => {
+                    let again_ms = self.pause.as_millis();
+                    tracing::warn!(%error, again_ms, "upkeep failed, trying again");
+                    self.retry_at = Some(Instant::now() + self.pause);
+                    self.pause = (self.pause * 2).min(PAUSE_MAX);
+                }
+            }
+            self.rest().await;
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    async fn rest(&self) {
+        let due = self.retry_at.or_else(|| self.due());
+        let backlog = self.parts.partitions.backlog();
+        let more = async {
+            match self.retry_at {
+                // More of what has just failed is no reason to try earlier.
+                Some(_) => std::future::pending().await,
+                None => backlog.more(self.wake_at_bytes()).await,
+            }
+        };
+        let time = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = more => {}
+            () = time => {}
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        if self.is_paused() {
+            return None;
+        }
+        let tiering = self.parts.partitions.backlog().since().map(|since| since + self.parts.config.tier.interval);
+        let drops = self.dropped.then(|| self.last_commit.map_or_else(Instant::now, |last| last + DROPS_APART));
+        [tiering, drops, self.retention_due, self.doomed.due()].into_iter().flatten().min()
+    }
+
+    /// What is not tiered yet, for readers at the end: they find it in memory.
+    fn keep_bytes(&self) -> u64 {
+        (self.parts.config.tail_bytes / 4).min(self.parts.config.tier.bytes) as u64
+    }
+
+    fn round_bytes(&self) -> u64 {
+        self.parts.config.tier.bytes.min(self.parts.config.tail_bytes / 2).max(1) as u64
+    }
+
+    fn wake_at_bytes(&self) -> u64 {
+        self.keep_bytes() + self.round_bytes()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.parts.partitions.all().iter().any(|partition| partition.status() == Status::Damaged)
+    }
+
+    /// Does what is due.
+    async fn work(&mut self) -> Result<()> {
+        if self.is_paused() {
+            tracing::warn!("a partition is damaged: nothing is tiered or deleted until that has been looked into");
+            return Ok(());
+        }
+        if self.collection_due {
+            self.collect().await?;
+            self.collection_due = false;
+        }
+        let gone = self.doomed.take_due(Instant::now());
+        self.delete(gone).await?;
+        self.dropped |= self.parts.partitions.backlog().take_dropped();
+        let tier = self.parts.config.tier.clone();
+        while self.parts.partitions.backlog().bytes() >= self.wake_at_bytes() {
+            if !self.round(self.keep_bytes(), LONGEST_ROUND * self.round_bytes()).await? {
+                break;
+            }
+        }
+        let overdue = |since: Instant| since + tier.interval <= Instant::now();
+        if self.parts.partitions.backlog().since().is_some_and(overdue) {
+            self.round(0, u64::MAX).await?;
+        }
+        let now = Instant::now();
+        let rested = self.last_commit.is_none_or(|last| last + DROPS_APART <= now);
+        if (self.dropped && rested) || self.retention_due.is_some_and(|due| due <= now) {
+            self.round(u64::MAX, 0).await?;
+        }
+        Ok(())
+    }
+}

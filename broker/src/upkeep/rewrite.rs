@@ -1,0 +1,175 @@
+//! Moves runs into tiered objects: those of one partition one after another, as few runs as possible.
+//!
+//! Nothing refers to the objects until the caller commits them; after an error they are orphans.
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use storage::budget::Permit;
+use storage::entry::{FragmentId, IndexedEntry, Run, TopicPartition};
+use storage::error::{Error, Result};
+use storage::fragment::TieredBuilder;
+
+use super::Worker;
+
+/// Entries of a run at most: its part of the index is read whole.
+const RUN_ENTRIES: usize = 4096;
+/// Bytes of a run at most.
+const RUN_BYTES: u64 = 64 << 20;
+/// Objects that are being written at once.
+const WRITES: usize = 4;
+
+/// Runs of one partition that join.
+pub struct Job {
+    pub partition: TopicPartition,
+    pub runs: Vec<Run>,
+    pub segment_bytes: u64,
+}
+
+/// Where the runs are now, in the order of the jobs.
+#[derive(Default)]
+pub struct Rewritten {
+    pub runs: Vec<Vec<Run>>,
+    pub objects: Vec<FragmentId>,
+}
+
+struct Rewriter<'a> {
+    worker: &'a mut Worker,
+    object_bytes: u64,
+    filling: Option<Filling>,
+    writes: FuturesUnordered<BoxFuture<'static, Result<()>>>,
+    rewritten: Rewritten,
+}
+
+/// An object that is being filled.
+struct Filling {
+    builder: TieredBuilder,
+    /// Which job each of its runs belongs to.
+    owners: Vec<usize>,
+    /// What pays for its bytes.
+    permits: Vec<Permit>,
+    /// The last run still takes entries: of the job that it belongs to.
+    open: bool,
+}
+
+impl Worker {
+    /// Jobs come in the order of their partitions.
+    pub(super) async fn rewrite(&mut self, jobs: &[Job]) -> Result<Rewritten> {
+        // What is held in memory is far less than there is.
+        let affordable = self.parts.config.memory_bytes / 8 / WRITES;
+        let object_bytes = self.parts.config.tier.object_bytes.min(affordable).max(1) as u64;
+        let rewritten = Rewritten { runs: vec![Vec::new(); jobs.len()], objects: Vec::new() };
+        let mut rewriter =
+            Rewriter { worker: self, object_bytes, filling: None, writes: FuturesUnordered::new(), rewritten };
+        for (place, job) in jobs.iter().enumerate() {
+            rewriter.add(place, job).await?;
+        }
+        rewriter.finish_object().await?;
+        while let Some(written) = rewriter.writes.next().await {
+            written?;
+        }
+        let rewritten = rewriter.rewritten;
+        check(jobs, &rewritten)?;
+        Ok(rewritten)
+    }
+}
+
+impl Rewriter<'_> {
+    async fn add(&mut self, place: usize, job: &Job) -> Result<()> {
+        for run in &job.runs {
+            let mut whole = self.worker.parts.partitions.reader().read_whole(job.partition, run).await?;
+            let mut base_offset = run.base_offset;
+            for (entry, pieces) in std::mem::take(&mut whole.entries) {
+                if self.make_room(job, &entry, base_offset) {
+                    // The object holds part of this run: its memory is paid for until it is written.
+                    self.filling().permits.extend(whole.permits.iter().cloned());
+                    self.finish_object().await?;
+                }
+                let filling = self.filling();
+                if !filling.open {
+                    filling.builder.begin_run(job.partition, base_offset, entry.meta.leader_epoch);
+                    filling.owners.push(place);
+                    filling.open = true;
+                }
+                filling.builder.push(&entry, pieces);
+                base_offset = entry.meta.last_offset + 1;
+            }
+            if let Some(filling) = self.filling.as_mut().filter(|filling| filling.open) {
+                filling.builder.end_run(run.next_offset);
+                filling.permits.append(&mut whole.permits);
+            }
+        }
+        if let Some(filling) = &mut self.filling {
+            filling.open = false;
+        }
+        Ok(())
+    }
+
+    /// Ends the run if this entry must not be in it. True if the object is full.
+    fn make_room(&mut self, job: &Job, entry: &IndexedEntry, base_offset: i64) -> bool {
+        let Some(filling) = &mut self.filling else { return false };
+        let full = filling.builder.bytes() >= self.object_bytes;
+        if filling.open && (full || filling.must_end_run(entry, job)) {
+            filling.builder.end_run(base_offset);
+            filling.open = false;
+        }
+        full
+    }
+
+    /// The object that takes the next entry.
+    fn filling(&mut self) -> &mut Filling {
+        let worker = &mut *self.worker;
+        self.filling.get_or_insert_with(|| {
+            let number = worker.next_tiered;
+            worker.next_tiered += 1;
+            let builder = TieredBuilder::new(worker.parts.log, number);
+            Filling { builder, owners: Vec::new(), permits: Vec::new(), open: false }
+        })
+    }
+
+    /// Begins to write the object, as soon as not too many are being written.
+    async fn finish_object(&mut self) -> Result<()> {
+        let Some(Filling { builder, owners, permits, .. }) = self.filling.take() else { return Ok(()) };
+        let object = builder.finish(self.worker.parts.incarnation);
+        for (owner, indexed) in owners.into_iter().zip(&object.index.runs) {
+            self.rewritten.runs[owner].push(indexed.run);
+        }
+        self.rewritten.objects.push(object.index.fragment);
+        if self.writes.len() >= WRITES
+            && let Some(written) = self.writes.next().await
+        {
+            written?;
+        }
+        let objects = self.worker.parts.objects.clone();
+        self.writes.push(Box::pin(async move {
+            let written = objects.write(object).await;
+            drop(permits);
+            written
+        }));
+        Ok(())
+    }
+}
+
+impl Filling {
+    fn must_end_run(&self, entry: &IndexedEntry, job: &Job) -> bool {
+        let open = self.builder.open_run();
+        let bytes = open.bytes + u64::from(entry.length);
+        open.leader_epoch != entry.meta.leader_epoch
+            || open.entries >= RUN_ENTRIES
+            || bytes > RUN_BYTES.min(job.segment_bytes)
+    }
+}
+
+/// What was written stands for exactly the offsets that it was made of.
+fn check(jobs: &[Job], rewritten: &Rewritten) -> Result<()> {
+    for (job, runs) in jobs.iter().zip(&rewritten.runs) {
+        let span = |runs: &[Run]| Some((runs.first()?.base_offset, runs.last()?.next_offset));
+        let joined = |runs: &[Run]| runs.windows(2).all(|pair| pair[0].next_offset == pair[1].base_offset);
+        if span(&job.runs) != span(runs) || !joined(&job.runs) || !joined(runs) {
+            return Err(Error::Corrupt {
+                key: format!("partition {}", job.partition),
+                why: format!("runs of {:?} became runs of {:?} when they were moved", span(&job.runs), span(runs)),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! One round: what has come since the last one is tiered or taken into the manifest as it lies, what has grown too old or
+//! too much goes, and what was dropped is doomed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meta::keys::object;
+use meta::planted;
+use storage::entry::{FragmentId, Run, TopicPartition};
+use storage::error::Result;
+use storage::manifest::{Change, Commit, Part, Stretch};
+use tokio::time::Instant;
+
+use super::doomed::Garbage;
+use super::retention;
+use super::rewrite::Job;
+use super::{Committed, Worker};
+use crate::partition::Partition;
+
+/// In a folder, runs that are shorter than this on the average are moved.
+const SHORT_RUN_BYTES: u64 = 64 << 10;
+
+/// What a round does with one partition.
+struct Plan {
+    partition: Arc<Partition>,
+    /// Durable before the round's position, and not in the manifest.
+    fresh: Vec<Run>,
+    /// Where the fresh ones are after the round; the same if they stay.
+    placed: Vec<Run>,
+    /// The manifest has what lies below it, after the round.
+    end: i64,
+    log_start: i64,
+    cleaned_to: i64,
+    segment_bytes: u64,
+    /// The manifest has it as it is.
+    idle: bool,
+}
+
+impl Worker {
+    /// Takes the oldest fragments, as `Backlog::oldest` chooses them. False if there were none.
+    pub(super) async fn round(&mut self, keep_bytes: u64, max_bytes: u64) -> Result<bool> {
+        let taken = self.parts.partitions.backlog().oldest(keep_bytes, max_bytes);
+        let position = taken.last().map_or(self.position, |(id, _)| FragmentId { fragment: id.fragment + 1, ..*id });
+        self.dropped |= self.parts.partitions.backlog().take_dropped();
+        let mut plans = self.survey(position);
+        let gone = self.gone();
+        if taken.is_empty() && gone.is_empty() && plans.iter().all(|plan| plan.idle) {
+            self.dropped = false;
+            return Ok(false);
+        }
+        let objects = self.place(&mut plans).await?;
+        fail::fail_point!("upkeep::tiered");
+        let kind = self.parts.manifest.advice();
+        if kind == Commit::Change {
+            plans.retain(|plan| !plan.idle);
+        }
+        let change = self.change(position, kind, &plans, &gone);
+        let unnamed = self.parts.manifest.commit(&change, kind).await?;
+        fail::fail_point!("upkeep::committed");
+        let old_parts = unnamed.iter().map(|part| object::manifest(part.log, part.number)).collect();
+        self.settle(position, &taken, plans, &gone, objects, old_parts);
+        Ok(!taken.is_empty())
+    }
+
+    /// What is to be done with every partition that is open.
+    fn survey(&mut self, position: FragmentId) -> Vec<Plan> {
+        let now_ms = self.parts.clock.now_ms();
+        let mut next_ms = None;
+        let mut plans = Vec::new();
+        for partition in self.parts.partitions.all() {
+            let Some(topic) = self.parts.topics.by_id(partition.id().topic) else { continue };
+            let config = &topic.config;
+            let committed = self.committed.get(&partition.id());
+            let plan = partition.inspect(|index| {
+                // Where the runs begin that are left: it may have moved beyond what the manifest has.
+                let begin = index.runs().next().map_or(index.next_offset(), |run| run.base_offset);
+                let from = committed.map_or(begin, |known| known.end.max(begin));
+                let fresh = index.runs_from(from).skip_while(|run| run.base_offset < from);
+                let mut fresh: Vec<Run> = fresh.take_while(|run| run.fragment < position).copied().collect();
+                let end = fresh.last().map_or(from, |run| run.next_offset);
+                // The manifest does not begin where it knows of nothing.
+                let log_start = retention::log_start(index, end, config, now_ms).min(end);
+                // Not worth the way.
+                fresh.retain(|run| run.next_offset > log_start);
+                let due_ms = retention::next_ms(index, log_start, config);
+                next_ms = [next_ms, due_ms].into_iter().flatten().min();
+                Plan {
+                    idle: fresh.is_empty() && committed.map_or(0, |known| known.log_start) == log_start,
+                    partition: partition.clone(),
+                    placed: fresh.clone(),
+                    fresh,
+                    end,
+                    log_start,
+                    cleaned_to: committed.map_or(0, |known| known.cleaned_to),
+                    segment_bytes: config.segment_bytes,
+                }
+            });
+            plans.push(plan);
+        }
+        self.retention_due = next_ms.map(|next_ms| {
+            let wait = u64::try_from(next_ms.saturating_sub(now_ms)).unwrap_or(0);
+            let wait = std::time::Duration::from_millis(wait.min(365 * 86_400_000));
+            Instant::now() + wait.max(self.parts.config.tier.retention_check_interval)
+        });
+        plans
+    }
+
+    /// Partitions of the manifest whose topics were deleted.
+    fn gone(&self) -> Vec<TopicPartition> {
+        let open = |id: &TopicPartition| self.parts.partitions.get(*id).is_some();
+        self.committed.keys().filter(|id| !open(id)).copied().collect()
+    }
+
+    /// Tiers the fresh runs of all partitions, or of those where it is worth it.
+    async fn place(&mut self, plans: &mut [Plan]) -> Result<Vec<FragmentId>> {
+        let mut places = Vec::new();
+        let mut jobs = Vec::new();
+        for (place, plan) in plans.iter().enumerate() {
+            let bytes: u64 = plan.fresh.iter().map(|run| u64::from(run.length)).sum();
+            let short = bytes < SHORT_RUN_BYTES * plan.fresh.len() as u64;
+            if !plan.fresh.is_empty() && (short || !self.parts.in_place) {
+                let (partition, runs) = (plan.partition.id(), plan.fresh.clone());
+                places.push(place);
+                jobs.push(Job { partition, runs, segment_bytes: plan.segment_bytes });
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let rewritten = self.rewrite(&jobs).await?;
+        let (runs, objects) = (jobs.iter().map(|job| job.runs.len()).sum::<usize>(), rewritten.objects.len());
+        let into_runs = rewritten.runs.iter().map(Vec::len).sum::<usize>();
+        tracing::debug!(runs, into_runs, objects, took_ms = began.elapsed().as_millis(), "tiered");
+        for (place, runs) in places.into_iter().zip(rewritten.runs) {
+            plans[place].placed = runs;
+        }
+        Ok(rewritten.objects)
+    }
+
+    fn change(&self, position: FragmentId, kind: Commit, plans: &[Plan], gone: &[TopicPartition]) -> Change {
+        let mut parts = Vec::new();
+        for plan in plans {
+            let id = plan.partition.id();
+            let mut part = Part::of(id, plan.log_start, plan.cleaned_to);
+            let mut runs = Vec::new();
+            if kind == Commit::Base {
+                let known = self.committed.get(&id).map_or(i64::MIN, |known| known.end);
+                let kept = |run: &&Run| run.next_offset <= known && run.next_offset > plan.log_start;
+                plan.partition.inspect(|index| runs.extend(index.runs().filter(kept)));
+            }
+            runs.extend(plan.placed.iter().copied());
+            if let Some(first) = runs.first() {
+                part.stretches.push(Stretch { from: first.base_offset, to: first.base_offset, runs });
+            }
+            if kind == Commit::Base || !plan.fresh.is_empty() {
+                part.producers = Some(Bytes::from(plan.partition.producers_below(plan.end)));
+            }
+            parts.push(part);
+        }
+        if kind == Commit::Change {
+            parts.extend(gone.iter().map(|id| Part { gone: true, ..Part::of(*id, 0, 0) }));
+            parts.sort_by_key(|part| part.partition);
+        }
+        Change { position, parts }
+    }
+
+    /// The change is durable: it becomes what readers see, and what it left behind is doomed.
+    fn settle(
+        &mut self,
+        position: FragmentId,
+        taken: &[(FragmentId, u64)],
+        plans: Vec<Plan>,
+        gone: &[TopicPartition],
+        objects: Vec<FragmentId>,
+        old_parts: Vec<object_store::path::Path>,
+    ) {
+        let mut dropped = !gone.is_empty() || self.dropped;
+        for plan in plans {
+            let id = plan.partition.id();
+            let before = self.committed.get(&id).map_or(0, |known| known.log_start);
+            dropped |= plan.log_start > before;
+            plan.partition.raise_log_start(plan.log_start);
+            if let (Some(first), Some(last)) = (plan.fresh.first(), plan.fresh.last())
+                && plan.fresh != plan.placed
+                && let Err(error) = plan.partition.replace_runs(first.base_offset, last.next_offset, &plan.placed)
+            {
+                // Readers go on with the old runs, whose fragments must therefore stay.
+                tracing::error!(partition = %id, %error, "runs that were moved do not fit");
+            }
+            let Plan { end, log_start, cleaned_to, .. } = plan;
+            self.committed.insert(id, Committed { end, log_start, cleaned_to });
+        }
+        self.committed.retain(|id, _| gone.binary_search(id).is_err());
+        let segment_ended = (position.log, position.segment) != (self.position.log, self.position.segment);
+        self.position = position;
+        self.parts.partitions.backlog().forget(taken.len());
+        self.parts.partitions.reader().tail().forget_before(position);
+        self.referenced.extend(objects);
+        self.referenced.extend(taken.iter().map(|(id, _)| self.parts.logs.unit(*id)));
+        let mut garbage = Garbage { units: Vec::new(), parts: old_parts };
+        if dropped || segment_ended || !self.parts.in_place || planted::bug("unit-deleted-while-referenced") {
+            garbage.units = self.unreferenced();
+        }
+        self.referenced.retain(|unit| garbage.units.binary_search(unit).is_err());
+        self.doomed.push(garbage, self.parts.config.tier.delete_delay);
+        self.dropped = false;
+        self.last_commit = Some(Instant::now());
+    }
+
+    /// Units before the position that no partition has a run in.
+    fn unreferenced(&self) -> Vec<FragmentId> {
+        let mut live = std::collections::BTreeSet::new();
+        for partition in self.parts.partitions.all() {
+            partition.inspect(|index| live.extend(index.runs().map(|run| self.parts.logs.unit(run.fragment))));
+        }
+        if planted::bug("unit-deleted-while-referenced") {
+            live.pop_first();
+        }
+        let complete = |unit: &FragmentId| match (unit.is_tiered(), self.parts.in_place) {
+            (true, _) => true,
+            (false, true) => (unit.log, unit.segment) < (self.position.log, self.position.segment),
+            (false, false) => *unit < self.position,
+        };
+        self.referenced.iter().filter(|unit| complete(unit) && !live.contains(unit)).copied().collect()
+    }
+}

@@ -1,0 +1,216 @@
+//! What happens to data after it was acknowledged, in real processes: it is tiered, it is there after kill -9 at any moment
+//! of that, and what nobody wants any more is gone from the storage.
+
+use std::path::Path;
+use std::time::Duration;
+
+use compat_tests::clients::{self, LIMIT, assign, read_all, watermarks};
+use compat_tests::process::{Broker, Launch};
+use compat_tests::s3::{self, Prefix};
+use compat_tests::wait::until;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path as Key;
+use rdkafka::Message;
+use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::FutureRecord;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+/// A fence is as long as a fragment's header, and nothing else is.
+const FENCE_BYTES: u64 = 80;
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT))
+}
+
+async fn create(kafka: &str, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topic = configs.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+    let made = clients::admin(kafka).create_topics([&topic], &options()).await.expect("CreateTopics is answered");
+    assert_eq!(made, vec![Ok(name.to_owned())]);
+}
+
+/// Records of 1 KB, their numbers in front, round robin over the partitions.
+async fn produce(kafka: &str, topic: &str, partitions: i32, numbers: std::ops::Range<u32>) {
+    let producer = clients::producer(kafka, &[("enable.idempotence", "true"), ("linger.ms", "1")]);
+    for chunk in numbers.collect::<Vec<_>>().chunks(100) {
+        let sends = chunk.iter().map(|number| {
+            let payload = format!("{number:08}{}", "x".repeat(1_000));
+            let producer = producer.clone();
+            async move {
+                let partition = (number % partitions as u32) as i32;
+                let record = FutureRecord::<(), _>::to(topic).partition(partition).payload(&payload);
+                producer.send(record, LIMIT).await.expect("acknowledged");
+            }
+        });
+        futures::future::join_all(sends).await;
+    }
+}
+
+/// The numbers of a partition's records, in the order of their offsets.
+async fn numbers(kafka: &str, topic: &str, partition: i32) -> Vec<u32> {
+    let number = |payload: &[u8]| std::str::from_utf8(&payload[..8]).expect("text").parse().expect("a number");
+    read_all(kafka, topic, partition).await.iter().map(|record| number(record.payload().expect("a value"))).collect()
+}
+
+async fn assert_complete(kafka: &str, topic: &str, partitions: i32, count: u32) {
+    for partition in 0..partitions {
+        let expected: Vec<_> = (0..count).filter(|number| (number % partitions as u32) as i32 == partition).collect();
+        assert_eq!(numbers(kafka, topic, partition).await, expected, "{topic}-{partition}");
+    }
+}
+
+/// How many objects with data there are: tiered ones, and fragments.
+async fn objects(prefix: &Prefix) -> (usize, usize) {
+    let listed: Vec<_> = prefix.store().list(Some(&Key::from("logs"))).try_collect().await.expect("a listing");
+    let data = listed.iter().filter(|object| object.size > FENCE_BYTES);
+    let (tiered, fragments): (Vec<_>, Vec<_>) = data.partition(|object| object.location.as_ref().contains("/tiered/"));
+    (tiered.len(), fragments.len())
+}
+
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() { bytes_in(&entry.path()) } else { entry.metadata().map_or(0, |m| m.len()) }
+            },
+        )
+        .sum()
+}
+
+/// Fragments that the last start has read, as it said.
+fn replayed(broker: &Broker) -> u32 {
+    let log = broker.log();
+    let line = log.lines().rev().find(|line| line.contains("rebuilt all partitions")).expect("every start says so");
+    let fields = line.split_whitespace().find_map(|field| field.strip_prefix("fragments="));
+    fields.expect("with the number of fragments").parse().expect("a number")
+}
+
+async fn killed_and_started(mut broker: Broker) -> Broker {
+    broker.kill().await;
+    broker.again().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_is_tiered_and_a_start_reads_only_what_came_after() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    let launch = prefix.on(Launch::new(folder.path())).busy_upkeep().set("flush_interval_ms", 5);
+    let mut broker = launch.start().await;
+    create(&launch.kafka, "t", 4, &[]).await;
+    for round in 0..3 {
+        produce(&launch.kafka, "t", 4, round * 1_000..(round + 1) * 1_000).await;
+        broker = killed_and_started(broker).await;
+    }
+    until("all fragments are tiered and gone", LIMIT, async || objects(&prefix).await.1 == 0).await;
+    assert!(objects(&prefix).await.0 > 0);
+    assert_complete(&launch.kafka, "t", 4, 3_000).await;
+    let broker = killed_and_started(broker).await;
+    assert_eq!(replayed(&broker), 0, "everything was in the manifest");
+    assert_complete(&launch.kafka, "t", 4, 3_000).await;
+    assert_eq!(objects(&prefix).await.1, 0);
+    // And it goes on from there.
+    produce(&launch.kafka, "t", 4, 3_000..3_400).await;
+    let _broker = killed_and_started(broker).await;
+    assert_complete(&launch.kafka, "t", 4, 3_400).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_is_checkpointed_and_small_runs_are_moved() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = Launch::new(folder.path()).busy_upkeep();
+    let mut broker = launch.start().await;
+    create(&launch.kafka, "t", 4, &[]).await;
+    for round in 0..3 {
+        produce(&launch.kafka, "t", 4, round * 1_000..(round + 1) * 1_000).await;
+        broker = killed_and_started(broker).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let broker = killed_and_started(broker).await;
+    assert_eq!(replayed(&broker), 0, "everything was in the manifest");
+    assert_complete(&launch.kafka, "t", 4, 3_000).await;
+}
+
+/// Both kinds of retention, and what DeleteRecords and the end of a topic give back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_wants_any_more_is_gone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    let launch = prefix.on(Launch::new(folder.path())).busy_upkeep().set("flush_interval_ms", 5);
+    let broker = launch.start().await;
+    let kafka = &launch.kafka;
+    create(kafka, "sized", 1, &[("retention.bytes", "200000")]).await;
+    create(kafka, "aged", 1, &[("retention.ms", "3600000")]).await;
+    produce(kafka, "sized", 1, 0..1_000).await;
+    produce(kafka, "aged", 1, 0..1_000).await;
+
+    until("what is too much has gone", LIMIT, async || watermarks(kafka, "sized", 0).await.0 >= 600).await;
+    let (low, high) = watermarks(kafka, "sized", 0).await;
+    assert!(high == 1_000 && low <= 1_000 - 190, "{low}..{high}: enough is left");
+    let left = numbers(kafka, "sized", 0).await;
+    assert_eq!(left, (low as u32..1_000).collect::<Vec<_>>());
+    let consumer = clients::consumer(kafka, &[("auto.offset.reset", "error")]);
+    assign(&consumer, "sized", [0], Offset::Offset(1));
+    let error =
+        tokio::time::timeout(LIMIT, consumer.recv()).await.expect("an answer").expect_err("below the log start");
+    let out_of_range = matches!(
+        error,
+        KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+    );
+    assert!(out_of_range, "{error:?}");
+
+    assert_eq!(watermarks(kafka, "aged", 0).await, (0, 1_000));
+    let config = AlterConfig::new(ResourceSpecifier::Topic("aged")).set("retention.ms", "1");
+    clients::admin(kafka).alter_configs([&config], &options()).await.expect("AlterConfigs is answered");
+    until("what is too old has gone", LIMIT, async || watermarks(kafka, "aged", 0).await == (1_000, 1_000)).await;
+
+    create(kafka, "cut", 1, &[]).await;
+    produce(kafka, "cut", 1, 0..500).await;
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset("cut", 0, Offset::Offset(450)).expect("an offset");
+    clients::admin(kafka).delete_records(&offsets, &options()).await.expect("DeleteRecords is answered");
+
+    let broker = killed_and_started(broker).await;
+    assert_eq!(watermarks(kafka, "sized", 0).await, (low, high), "what has gone stays gone");
+    assert_eq!(watermarks(kafka, "aged", 0).await, (1_000, 1_000));
+    assert_eq!(watermarks(kafka, "cut", 0).await, (450, 500));
+    assert_eq!(numbers(kafka, "cut", 0).await, (450..500).collect::<Vec<_>>());
+    let stored = async || {
+        let listed: Vec<_> = prefix.store().list(Some(&Key::from("logs"))).try_collect().await.expect("a listing");
+        listed.iter().map(|object| object.size).sum::<u64>()
+    };
+    until("its space is given back", LIMIT, async || stored().await < 900_000).await;
+
+    let names = ["sized", "aged", "cut"];
+    clients::admin(kafka).delete_topics(&names, &options()).await.expect("DeleteTopics is answered");
+    until("nothing is left of deleted topics", LIMIT, async || objects(&prefix).await == (0, 0)).await;
+    // A name that comes again is another topic.
+    create(kafka, "sized", 1, &[]).await;
+    produce(kafka, "sized", 1, 0..10).await;
+    let _broker = killed_and_started(broker).await;
+    assert_complete(kafka, "sized", 1, 10).await;
+}
+
+/// The same in a folder: files of segments and tiered objects go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_gives_space_back() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = Launch::new(folder.path()).busy_upkeep();
+    let mut broker = launch.start().await;
+    create(&launch.kafka, "t", 2, &[]).await;
+    for round in 0..3 {
+        produce(&launch.kafka, "t", 2, round * 1_000..(round + 1) * 1_000).await;
+        broker = killed_and_started(broker).await;
+    }
+    let data = folder.path().join("data/logs");
+    assert!(bytes_in(&data) > 3_000_000);
+    clients::admin(&launch.kafka).delete_topics(&["t"], &options()).await.expect("DeleteTopics is answered");
+    create(&launch.kafka, "other", 1, &[]).await;
+    produce(&launch.kafka, "other", 1, 0..10).await;
+    // What the last start but one wrote goes when a segment of a later one is complete.
+    let _broker = killed_and_started(broker).await;
+    until("files of earlier starts are gone", LIMIT, async || bytes_in(&data) < 200_000).await;
+    assert_complete(&launch.kafka, "other", 1, 10).await;
+}

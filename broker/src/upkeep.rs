@@ -127,10 +127,15 @@ impl Worker {
     fn new(mut parts: UpkeepParts) -> Self {
         let found = std::mem::take(&mut parts.found);
         parts.found.history = found.history;
+        let mut referenced = found.referenced;
+        if let Some(position) = found.position.filter(|position| parts.in_place && position.log > 0) {
+            // Its file was not complete yet when the manifest was written.
+            referenced.insert(parts.logs.unit(position));
+        }
         Self {
             position: found.position.unwrap_or(FragmentId { log: 0, segment: 0, fragment: 0 }),
             committed: found.committed,
-            referenced: found.referenced,
+            referenced,
             doomed: Doomed::default(),
             next_tiered: 0,
             retention_due: Some(Instant::now()),

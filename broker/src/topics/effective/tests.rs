@@ -82,6 +82,9 @@ fn what_is_enforced_reaches_what_the_broker_acts_on() {
             }
             "compression.gzip.level" => assert_eq!(with(row.name, "7").unwrap().compression.levels.gzip, 7),
             "compression.zstd.level" => assert_eq!(with(row.name, "-7").unwrap().compression.levels.zstd, -7),
+            "retention.ms" => number(row.name, |config| config.retention_ms),
+            "retention.bytes" => number(row.name, |config| config.retention_bytes),
+            "segment.bytes" => assert_eq!(with(row.name, "1048577").unwrap().segment_bytes, 1_048_577),
             "message.timestamp.type" => assert!(with(row.name, "LogAppendTime").unwrap().log_append_time),
             "cleanup.policy" => {
                 let of = |value: &str| with("cleanup.policy", value).map(|it| (it.compacted, it.deletable)).unwrap();

@@ -20,10 +20,10 @@ use crate::ownership::{Loss, Ownership};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
-use crate::upkeep::{Upkeep, UpkeepParts};
+use crate::upkeep::{Found, Upkeep, UpkeepParts};
 use crate::wire::memory::ReceiveMemory;
 
-use super::recovery::{replay, take_over};
+use super::recovery::{TakenOver, replay, take_over};
 use super::{Ended, NodeParts, StartError};
 
 /// Of the budget's bytes, this share caches indexes of fragments.
@@ -65,8 +65,7 @@ impl Node {
 
         let ownership = Ownership::new();
         let partitions = Arc::new(Partitions::new(config.clone(), reader, ownership.clone()));
-        let objects = parts.tiered();
-        let found = replay(&taken, &objects, &topics, &partitions).await?;
+        let found = replay(&taken, &parts.tiered(), &topics, &partitions).await?;
 
         let sink: Arc<dyn DurableSink> = partitions.clone();
         let coordinator = Coordinator::new(CoordinatorParts {
@@ -84,20 +83,7 @@ impl Node {
         let _first = writing.set(Arc::downgrade(&log));
         let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
         partitions.become_leader(log.clone(), leader_epoch);
-        let manifest = ManifestStore::open(taken.meta.clone(), objects.clone(), taken.log, taken.incarnation);
-        let upkeep = Upkeep::start(UpkeepParts {
-            config: config.clone(),
-            topics: topics.clone(),
-            partitions: partitions.clone(),
-            logs: taken.logs.clone(),
-            objects,
-            manifest: manifest.await.map_err(StartError::from_storage)?,
-            clock: parts.clock.clone(),
-            log: taken.log,
-            incarnation: taken.incarnation,
-            in_place: parts.folder.is_some(),
-            found,
-        });
+        let upkeep = upkeep(&parts, &taken, found, topics.clone(), partitions.clone()).await?;
 
         let broker = Arc::new(Broker {
             config,
@@ -172,4 +158,29 @@ impl Node {
             Err(error) => Ended::Failed(format!("could not seal the log: {error}")),
         }
     }
+}
+
+/// Begins to look after what was and will be acknowledged.
+async fn upkeep(
+    parts: &NodeParts,
+    taken: &TakenOver,
+    found: Found,
+    topics: Topics,
+    partitions: Arc<Partitions>,
+) -> Result<Upkeep, StartError> {
+    let objects = parts.tiered();
+    let manifest = ManifestStore::open(taken.meta.clone(), objects.clone(), taken.log, taken.incarnation).await;
+    Ok(Upkeep::start(UpkeepParts {
+        config: Arc::new(parts.config.clone()),
+        topics,
+        partitions,
+        logs: taken.logs.clone(),
+        objects,
+        manifest: manifest.map_err(StartError::from_storage)?,
+        clock: parts.clock.clone(),
+        log: taken.log,
+        incarnation: taken.incarnation,
+        in_place: parts.folder.is_some(),
+        found,
+    }))
 }

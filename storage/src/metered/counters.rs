@@ -56,7 +56,11 @@ impl Purpose {
 
     /// Of the key of an object, or the beginning of keys.
     pub fn of(key: &str) -> Self {
-        let first = key.split('/').next().unwrap_or_default();
+        let mut parts = key.split('/');
+        let first = parts.next().unwrap_or_default();
+        if first == Self::Logs.name() && parts.nth(1) == Some(Self::Tiered.name()) {
+            return Self::Tiered;
+        }
         Self::ALL.into_iter().find(|purpose| purpose.name() == first).unwrap_or(Self::Other)
     }
 

@@ -43,8 +43,8 @@ fn every_key_has_its_purpose() {
         (object::logs_prefix(), Purpose::Logs),
         (object::snapshot(1), Purpose::Meta),
         (object::probe(1, 1), Purpose::Meta),
-        (Path::from("tiered/0000000001/000000000001.tier"), Purpose::Tiered),
-        (Path::from("manifests/0000000001/000000000001.mf"), Purpose::Manifests),
+        (object::fragment(1, object::TIERED_SEGMENT, 0), Purpose::Tiered),
+        (object::manifest(1, 1), Purpose::Manifests),
         (Path::from("logsheet"), Purpose::Other),
         (Path::default(), Purpose::Other),
     ] {
@@ -55,7 +55,7 @@ fn every_key_has_its_purpose() {
 #[tokio::test(start_paused = true)]
 async fn parts_of_an_upload_are_counted_and_so_are_its_beginning_and_its_end() {
     let (_, store, counters) = metered();
-    let path = Path::from("tiered/1/1.tier");
+    let path = object::fragment(1, object::TIERED_SEGMENT, 1);
     let mut upload = store.put_multipart(&path).await.unwrap();
     upload.put_part(PutPayload::from_static(b"one")).await.unwrap();
     upload.put_part(PutPayload::from_static(b"more")).await.unwrap();

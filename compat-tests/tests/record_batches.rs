@@ -4,6 +4,7 @@ use broker::batch::{BatchHeader, Codec};
 use compat_tests::clients::{self, LIMIT, kcat, read_all};
 use compat_tests::process::{Broker, Launch};
 use compat_tests::raw::Raw;
+use compat_tests::tools::Tools;
 use kafka_protocol::messages::{FetchRequest, TopicName, fetch_request as fetch};
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::Message;
@@ -140,6 +141,40 @@ async fn every_codec_to_topics_of_every_compression_type() {
         check(topic, &records);
         let out = kcat(&["-C", "-b", broker.kafka(), "-t", topic, "-e", "-q", "-f", "%o %k %S\n"], b"");
         assert_eq!(String::from_utf8_lossy(&out).lines().count(), records.len(), "{topic}");
+    }
+}
+
+/// Java's decoders are the strictest: of lz4 frames and snappy streams they read a part only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_reads_what_is_compressed_here() {
+    const COUNT: usize = 40;
+    let (_folder, broker) = broker().await;
+    let tools = Tools::new(broker.kafka());
+    let settings = [("compression.type", "none"), ("linger.ms", "50"), ("batch.size", "900000")];
+    let producer = clients::producer(broker.kafka(), &settings);
+    // Letters, some repeated and some not, up to several blocks of every codec in one batch.
+    let letters = |number: usize| payload(number).iter().map(|byte| (b'a' + byte % 26) as char).collect::<String>();
+    let expected: String = (0..COUNT).map(|number| format!("Offset:{number}\t{}\n", letters(number))).collect();
+    for (topic, codec) in TOPIC_CODECS {
+        create(&broker, topic, &[("compression.type", topic)]).await;
+        let values: Vec<String> = (0..COUNT).map(letters).collect();
+        let sent = values.iter().map(|value| producer.send_result(FutureRecord::<(), _>::to(topic).payload(value)));
+        for delivery in sent.collect::<Vec<_>>() {
+            delivery
+                .map_err(|(error, _)| error)
+                .expect("room in the queue")
+                .await
+                .expect("told")
+                .expect("acknowledged");
+        }
+        let batches = stored(&broker, topic).await;
+        assert!(batches.iter().all(|batch| batch.codec() == Some(codec.unwrap_or(Codec::None))));
+        assert!(batches.iter().any(|batch| batch.record_count > 5), "several records share a batch");
+        let count = COUNT.to_string();
+        let from = ["--topic", topic, "--partition", "0", "--offset", "earliest", "--max-messages", &count];
+        let shown = ["--formatter-property", "print.offset=true"];
+        let read = tools.call("console-consumer", &[&from[..], &shown].concat()).await.done();
+        assert!(read == expected, "{topic}: Java reads something else");
     }
 }
 

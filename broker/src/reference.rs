@@ -33,7 +33,6 @@ topic's, the broker's, that of all brokers, what the broker was started with, th
 
 - **enforced**: the broker acts on it.
 - **fulfilled**: any value is accepted, because what the broker does anyway is no less, or because it can have no effect.
-- **stored**: checked, stored and shown for compaction, which does not exist yet.
 - **only ...**: other values are refused with INVALID_CONFIG, as are names that are not in this table.
 
 | name | broker-level name | type | allowed | default | here | what it is |
@@ -66,7 +65,6 @@ fn here(row: &Row) -> String {
     match row.role {
         Role::Enforced => "enforced".to_owned(),
         Role::Fulfilled => "fulfilled".to_owned(),
-        Role::Stored => "stored".to_owned(),
         Role::Only(allowed) => format!("only {}", allowed.join(", ")),
     }
 }

@@ -14,9 +14,13 @@ mod doomed;
 
 mod retention;
 
+mod filter;
+
 mod rewrite;
 
 mod round;
+
+mod compact;
 
 mod collect;
 
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use meta::error::ErrorKind;
 use meta::records::LogRecord;
-use meta::seams::{Incarnation, WallClock};
+use meta::seams::{Incarnation, Random, WallClock};
 use storage::entry::{FragmentId, TopicPartition};
 use storage::error::Result;
 use storage::log::LogStore;
@@ -58,6 +62,7 @@ pub struct UpkeepParts {
     pub objects: TieredObjects,
     pub manifest: ManifestStore,
     pub clock: Arc<dyn WallClock>,
+    pub random: Random,
     /// Our own log, and who we are.
     pub log: u64,
     pub incarnation: Incarnation,
@@ -101,6 +106,8 @@ struct Worker {
     committed: BTreeMap<TopicPartition, Committed>,
     /// Units that the manifest refers to, and perhaps some that it does not any more.
     referenced: BTreeSet<FragmentId>,
+    /// Partitions with records that cannot be read: they are not compacted.
+    uncleanable: BTreeSet<TopicPartition>,
     doomed: Doomed,
     next_tiered: u64,
     /// When the first record becomes too old, as far as is known.
@@ -136,6 +143,7 @@ impl Worker {
             position: found.position.unwrap_or(FragmentId { log: 0, segment: 0, fragment: 0 }),
             committed: found.committed,
             referenced,
+            uncleanable: BTreeSet::new(),
             doomed: Doomed::default(),
             next_tiered: 0,
             retention_due: Some(Instant::now()),
@@ -231,6 +239,7 @@ impl Worker {
         self.delete(gone).await?;
         self.dropped |= self.parts.partitions.backlog().take_dropped();
         let tier = self.parts.config.tier.clone();
+        let before = self.position;
         while self.parts.partitions.backlog().bytes() >= self.wake_at_bytes() {
             if !self.round(self.keep_bytes(), LONGEST_ROUND * self.round_bytes()).await? {
                 break;
@@ -239,6 +248,9 @@ impl Worker {
         let overdue = |since: Instant| since + tier.interval <= Instant::now();
         if self.parts.partitions.backlog().since().is_some_and(overdue) {
             self.round(0, u64::MAX).await?;
+        }
+        if self.position != before {
+            self.compact().await?;
         }
         let now = Instant::now();
         let rested = self.last_commit.is_none_or(|last| last + DROPS_APART <= now);

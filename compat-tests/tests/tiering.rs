@@ -214,3 +214,71 @@ async fn a_folder_gives_space_back() {
     until("files of earlier starts are gone", LIMIT, async || bytes_in(&data) < 200_000).await;
     assert_complete(&launch.kafka, "other", 1, 10).await;
 }
+
+/// Of each key the last record stays, at its offset; what has no value goes; what is read is the same after kill -9.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_keeps_the_last_record_of_each_key() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    let launch = prefix.on(Launch::new(folder.path())).busy_upkeep().set("flush_interval_ms", 5);
+    let broker = launch.start().await;
+    let kafka = &launch.kafka;
+    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01"), ("delete.retention.ms", "0")];
+    create(kafka, "t", 1, &configs).await;
+    let producer = clients::producer(kafka, &[("enable.idempotence", "true"), ("linger.ms", "1")]);
+    let mut last = std::collections::BTreeMap::new();
+    for number in 0..4_000_u32 {
+        let (key, payload) = (format!("key-{}", number % 50), format!("{number:08}{}", "x".repeat(500)));
+        // The keys from 40 on are deleted in the end.
+        let deleted = number >= 3_950 && number % 50 >= 40;
+        let record = FutureRecord::to("t").key(&key);
+        let record = if deleted { record } else { record.payload(&payload) };
+        let sent = producer.send_result(record).expect("there is room in the queue");
+        if number % 100 == 99 {
+            sent.await.expect("an answer").expect("acknowledged");
+        }
+        last.insert(key, (i64::from(number), !deleted));
+    }
+    // Something must come after, for what went before to be tiered, compacted, and its tombstones to be dropped.
+    for round in 0..3 {
+        produce_keyed(&producer, round).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    let survivors = async || {
+        let records = read_all(kafka, "t", 0).await;
+        let of_keys = records.iter().filter(|record| record.key().expect("a key").starts_with(b"key-"));
+        let shown = of_keys.map(|record| {
+            let key = String::from_utf8(record.key().expect("a key").to_vec()).expect("text");
+            (key, (record.offset(), record.payload().is_some()))
+        });
+        shown.collect::<Vec<_>>()
+    };
+    until("old records and tombstones are gone", LIMIT, async || survivors().await.len() <= 40).await;
+    let expected: Vec<_> = last.iter().filter(|(_, (_, lives))| *lives).map(|(key, at)| (key.clone(), *at)).collect();
+    let mut found = survivors().await;
+    assert!(found.is_sorted_by_key(|(_, (offset, _))| *offset));
+    found.sort();
+    assert_eq!(found, expected, "the last record of each key, at its offset");
+    let (low, high) = watermarks(kafka, "t", 0).await;
+    assert!(low == 0 && high > 4_000, "{low}..{high}: offsets stay");
+    let stored = async || {
+        let listed: Vec<_> = prefix.store().list(Some(&Key::from("logs"))).try_collect().await.expect("a listing");
+        listed.iter().map(|object| object.size).sum::<u64>()
+    };
+    until("its space is given back", LIMIT, async || stored().await < 500_000).await;
+
+    let _broker = killed_and_started(broker).await;
+    let mut again = survivors().await;
+    again.sort();
+    assert_eq!(again, expected);
+    assert_eq!(watermarks(kafka, "t", 0).await, (low, high));
+    produce_keyed(&producer, 9).await;
+}
+
+/// A hundred records with a key each.
+async fn produce_keyed(producer: &rdkafka::producer::FutureProducer, round: u32) {
+    for number in 0..100 {
+        let (key, payload) = (format!("other-{number}"), format!("{round} {}", "y".repeat(1_000)));
+        producer.send(FutureRecord::to("t").key(&key).payload(&payload), LIMIT).await.expect("acknowledged");
+    }
+}

@@ -178,6 +178,7 @@ async fn upkeep(
         objects,
         manifest: manifest.map_err(StartError::from_storage)?,
         clock: parts.clock.clone(),
+        random: parts.random.clone(),
         log: taken.log,
         incarnation: taken.incarnation,
         in_place: parts.folder.is_some(),

@@ -32,8 +32,6 @@ pub enum Role {
     Enforced,
     /// Whatever the value, it is kept: what the broker does anyway is no less.
     Fulfilled,
-    /// Checked, stored and shown for compaction, which does not exist yet: nothing is ever compacted.
-    Stored,
     /// Only these values are true of this broker, the others are refused.
     Only(&'static [&'static str]),
 }
@@ -73,7 +71,6 @@ impl Row {
     pub fn documentation(&self) -> String {
         let role = match self.role {
             Role::Enforced | Role::Fulfilled => String::new(),
-            Role::Stored => " Stored for compaction, which does not exist yet.".to_owned(),
             Role::Only(allowed) => format!(" Other values than {} are refused.", allowed.join(", ")),
         };
         format!("{}{role}", self.help)

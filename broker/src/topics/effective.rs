@@ -28,6 +28,14 @@ pub struct TopicConfig {
     pub retention_bytes: i64,
     /// How much is deleted or compacted at a time (`segment.bytes`).
     pub segment_bytes: u64,
+    /// How long a record without a value outlives what it deletes (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// Younger records are not compacted (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// Older ones are, however few they are (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// How much must not be compacted yet for it to be worth it (`min.cleanable.dirty.ratio`), in millionths of all.
+    pub min_dirty_millionths: u32,
 }
 
 impl TopicConfig {
@@ -66,9 +74,18 @@ impl TopicConfig {
             deletable: items(&policy).any(|item| item == "delete"),
             retention_ms: number("retention.ms"),
             retention_bytes: number("retention.bytes"),
+            delete_retention_ms: number("delete.retention.ms"),
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
+            max_compaction_lag_ms: number("max.compaction.lag.ms"),
+            min_dirty_millionths: millionths(&text("min.cleanable.dirty.ratio")),
             segment_bytes: u64::try_from(number("segment.bytes")).unwrap_or(u64::MAX),
         })
     }
+}
+
+/// A share as text, which has passed its row's check.
+fn millionths(share: &str) -> u32 {
+    (share.parse::<f64>().unwrap_or(1.0) * 1e6) as u32
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing refers to the objects until the caller commits them; after an error they are orphans.
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use storage::budget::Permit;
@@ -10,6 +11,7 @@ use storage::error::{Error, Result};
 use storage::fragment::TieredBuilder;
 
 use super::Worker;
+use super::filter::{Filter, Kept};
 
 /// Entries of a run at most: its part of the index is read whole.
 const RUN_ENTRIES: usize = 4096;
@@ -23,6 +25,8 @@ pub struct Job {
     pub partition: TopicPartition,
     pub runs: Vec<Run>,
     pub segment_bytes: u64,
+    /// What decides which records stay. None: all.
+    pub filter: Option<Filter>,
 }
 
 /// Where the runs are now, in the order of the jobs.
@@ -75,23 +79,35 @@ impl Worker {
 
 impl Rewriter<'_> {
     async fn add(&mut self, place: usize, job: &Job) -> Result<()> {
-        for run in &job.runs {
+        // Where the next run of the job begins.
+        let mut begin = job.runs.first().map(|first| first.base_offset);
+        for (number, run) in (1..).zip(&job.runs) {
             let mut whole = self.worker.parts.partitions.reader().read_whole(job.partition, run).await?;
-            let mut base_offset = run.base_offset;
+            let mut left = whole.entries.len();
             for (entry, pieces) in std::mem::take(&mut whole.entries) {
-                if self.make_room(job, &entry, base_offset) {
+                left -= 1;
+                let Some(Kept { entry, pieces }) =
+                    job.keep(run, entry, pieces, left == 0 && number == job.runs.len())?
+                else {
+                    continue;
+                };
+                if self.make_room(job, &entry) {
                     // The object holds part of this run: its memory is paid for until it is written.
                     self.filling().permits.extend(whole.permits.iter().cloned());
                     self.finish_object().await?;
                 }
                 let filling = self.filling();
                 if !filling.open {
-                    filling.builder.begin_run(job.partition, base_offset, entry.meta.leader_epoch);
+                    let begin = begin.take().unwrap_or(entry.meta.base_offset);
+                    filling.builder.begin_run(job.partition, begin, entry.meta.leader_epoch);
                     filling.owners.push(place);
                     filling.open = true;
                 }
                 filling.builder.push(&entry, pieces);
-                base_offset = entry.meta.last_offset + 1;
+                if job.filter.is_some() {
+                    // What decides may take its time: others must not wait for it.
+                    tokio::task::yield_now().await;
+                }
             }
             if let Some(filling) = self.filling.as_mut().filter(|filling| filling.open) {
                 filling.builder.end_run(run.next_offset);
@@ -105,11 +121,11 @@ impl Rewriter<'_> {
     }
 
     /// Ends the run if this entry must not be in it. True if the object is full.
-    fn make_room(&mut self, job: &Job, entry: &IndexedEntry, base_offset: i64) -> bool {
+    fn make_room(&mut self, job: &Job, entry: &IndexedEntry) -> bool {
         let Some(filling) = &mut self.filling else { return false };
         let full = filling.builder.bytes() >= self.object_bytes;
         if filling.open && (full || filling.must_end_run(entry, job)) {
-            filling.builder.end_run(base_offset);
+            filling.builder.end_run(entry.meta.base_offset);
             filling.open = false;
         }
         full
@@ -146,6 +162,15 @@ impl Rewriter<'_> {
             written
         }));
         Ok(())
+    }
+}
+
+impl Job {
+    fn keep(&self, run: &Run, entry: IndexedEntry, pieces: Vec<Bytes>, last: bool) -> Result<Option<Kept>> {
+        match &self.filter {
+            None => Ok(Some(Kept { entry, pieces })),
+            Some(filter) => filter.apply(run, entry, pieces, last),
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl Worker {
             if !plan.fresh.is_empty() && (short || !self.parts.in_place) {
                 let (partition, runs) = (plan.partition.id(), plan.fresh.clone());
                 places.push(place);
-                jobs.push(Job { partition, runs, segment_bytes: plan.segment_bytes });
+                jobs.push(Job { partition, runs, segment_bytes: plan.segment_bytes, filter: None });
             }
         }
         if jobs.is_empty() {
@@ -209,7 +209,7 @@ impl Worker {
     }
 
     /// Units before the position that no partition has a run in.
-    fn unreferenced(&self) -> Vec<FragmentId> {
+    pub(super) fn unreferenced(&self) -> Vec<FragmentId> {
         let mut live = std::collections::BTreeSet::new();
         for partition in self.parts.partitions.all() {
             partition.inspect(|index| live.extend(index.runs().map(|run| self.parts.logs.unit(run.fragment))));

@@ -78,7 +78,7 @@ pub static TABLE: &[Row] = &[
         Some("log.cleaner.delete.retention.ms"),
         long(0),
         "86400000",
-        Role::Stored,
+        Role::Enforced,
         "How long a record without a value outlives what it deletes, in a compacted topic.",
     ),
     row(
@@ -150,7 +150,7 @@ pub static TABLE: &[Row] = &[
         Some("log.cleaner.max.compaction.lag.ms"),
         long(1),
         NEVER,
-        Role::Stored,
+        Role::Enforced,
         "How long a record can stay uncompacted at most.",
     ),
     row(
@@ -190,7 +190,7 @@ pub static TABLE: &[Row] = &[
         Some("log.cleaner.min.cleanable.ratio"),
         Values::Double(0.0, 1.0),
         "0.5",
-        Role::Stored,
+        Role::Enforced,
         "How much of a compacted topic must be uncompacted before it is worth compacting.",
     ),
     row(
@@ -198,7 +198,7 @@ pub static TABLE: &[Row] = &[
         Some("log.cleaner.min.compaction.lag.ms"),
         long(0),
         "0",
-        Role::Stored,
+        Role::Enforced,
         "How long a record stays uncompacted at least.",
     ),
     row(

@@ -55,7 +55,7 @@ fn every_row_is_enforced_or_fulfilled_or_stored_or_refused() {
             match row.role {
                 // The broker acts on what is resolved: the tests of Produce and DeleteRecords show how.
                 Role::Enforced => assert_ne!(resolved.unwrap(), plain, "{}={value} changes nothing", row.name),
-                Role::Fulfilled | Role::Stored => assert_eq!(resolved.unwrap(), plain, "{}={value}", row.name),
+                Role::Fulfilled => assert_eq!(resolved.unwrap(), plain, "{}={value}", row.name),
                 Role::Only(allowed) => {
                     let refused = resolved.unwrap_err().to_string();
                     assert!(refused.contains(row.name) && refused.contains(&allowed.join(", ")), "{refused}");
@@ -82,6 +82,10 @@ fn what_is_enforced_reaches_what_the_broker_acts_on() {
             }
             "compression.gzip.level" => assert_eq!(with(row.name, "7").unwrap().compression.levels.gzip, 7),
             "compression.zstd.level" => assert_eq!(with(row.name, "-7").unwrap().compression.levels.zstd, -7),
+            "delete.retention.ms" => number(row.name, |config| config.delete_retention_ms),
+            "min.compaction.lag.ms" => number(row.name, |config| config.min_compaction_lag_ms),
+            "max.compaction.lag.ms" => number(row.name, |config| config.max_compaction_lag_ms),
+            "min.cleanable.dirty.ratio" => assert_eq!(with(row.name, "0.25").unwrap().min_dirty_millionths, 250_000),
             "retention.ms" => number(row.name, |config| config.retention_ms),
             "retention.bytes" => number(row.name, |config| config.retention_bytes),
             "segment.bytes" => assert_eq!(with(row.name, "1048577").unwrap().segment_bytes, 1_048_577),

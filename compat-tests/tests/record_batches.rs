@@ -158,14 +158,13 @@ async fn java_reads_what_is_compressed_here() {
     for (topic, codec) in TOPIC_CODECS {
         create(&broker, topic, &[("compression.type", topic)]).await;
         let values: Vec<String> = (0..COUNT).map(letters).collect();
-        let sent = values.iter().map(|value| producer.send_result(FutureRecord::<(), _>::to(topic).payload(value)));
-        for delivery in sent.collect::<Vec<_>>() {
-            delivery
-                .map_err(|(error, _)| error)
-                .expect("room in the queue")
-                .await
-                .expect("told")
-                .expect("acknowledged");
+        let mut sent = Vec::new();
+        for value in &values {
+            let record = FutureRecord::<(), _>::to(topic).payload(value);
+            sent.push(producer.send_result(record).map_err(|(error, _)| error).expect("room in the queue"));
+        }
+        for delivery in sent {
+            delivery.await.expect("told").expect("acknowledged");
         }
         let batches = stored(&broker, topic).await;
         assert!(batches.iter().all(|batch| batch.codec() == Some(codec.unwrap_or(Codec::None))));

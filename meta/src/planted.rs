@@ -57,6 +57,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ("tombstone-dropped-at-once", "compaction drops a tombstone before readers had time to see it"),
     ("tombstone-horizon-too-early", "a tombstone gets its horizon before all that it deletes is covered by the pass"),
     ("produce-reply-before-durable", "a produce request is answered before its batches are durable"),
+    ("recover-from-raised-while-sealing", "a writer raises where recovery begins while somebody recovers (rule 1)"),
     ("manifest-before-its-data", "the manifest's record names a part that is not written yet (rule 8)"),
     ("unit-deleted-while-referenced", "something is deleted although runs of the manifest lie in it (rule 9)"),
     ("collector-ignores-references", "whatever an earlier start has tiered is taken for an orphan (rule 9)"),

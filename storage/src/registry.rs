@@ -129,19 +129,24 @@ async fn record_end(meta: &dyn MetaStore, txn: Txn, number: u64, sealed: &LogRec
 }
 
 /// Adds to a transaction that recovery need not look at fragments before this position, if it is in the last segment of this
-/// log. (Segments before the last have ends.)
+/// log. (Segments before the last have ends.) `Fenced` if somebody is sealing the log: they look from where they were told
+/// to, and what they look for must not be deleted.
 pub async fn raise_recover_from(meta: &dyn MetaStore, txn: Txn, number: u64, position: FragmentId) -> Result<Txn> {
     if position.log != number {
         return Ok(txn);
     }
     let (current, revision) = load(meta, number).await?;
+    if current.state != LogState::Open && !planted::bug("recover-from-raised-while-sealing") {
+        return Err(fenced(number, "whoever is sealing it"));
+    }
+    let key = keys::log(number);
+    let txn = txn.if_revision(&key, revision);
     let in_last = current.segments.len() == position.segment as usize + 1;
     if !in_last || current.recover_from >= position.fragment {
         return Ok(txn);
     }
-    let key = keys::log(number);
     let next = LogRecord { recover_from: position.fragment, ..current };
-    Ok(txn.if_revision(&key, revision).put(key, encode(&next)))
+    Ok(txn.put(key, encode(&next)))
 }
 
 /// Marks a log as being sealed: from now on it gets no new segments. Returns its record, which may already be `Sealed`.

@@ -13,6 +13,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 use parking_lot::Mutex;
+use storage::tiered::Listed;
 use tokio::sync::Notify;
 
 use super::trace::Trace;
@@ -148,7 +149,8 @@ impl ObjectStore for HostStore {
 
 /// Watches what lands: an object of a log, of the journal or of the manifest is created once, never overwritten, and its
 /// name is never used for anything else after it was deleted. (An attempt that was under way may bring the same bytes
-/// back.)
+/// back; and one who recovers, and was overtaken by another who did and deleted since, may fence where nothing is any
+/// more: the log's end is recorded, so nobody asks.)
 #[derive(Debug)]
 pub struct AuditStore {
     inner: Arc<dyn ObjectStore>,
@@ -162,12 +164,13 @@ impl AuditStore {
         Self { inner, trace, used: Mutex::default() }
     }
 
-    fn landed(&self, location: &Path, mode: &PutMode, checksum: u32) {
+    fn landed(&self, location: &Path, mode: &PutMode, checksum: u32, is_fence: bool) {
         let name = location.as_ref();
         if !["logs/", "meta/journal/", "manifests/"].iter().any(|prefix| name.starts_with(prefix)) {
             return;
         }
-        let again = self.used.lock().insert(location.clone(), checksum).is_some_and(|before| before != checksum);
+        let again =
+            self.used.lock().insert(location.clone(), checksum).is_some_and(|before| before != checksum && !is_fence);
         if again || *mode != PutMode::Create {
             let how = format_args!("{name} was written again, or not by create-if-absent: {mode:?}");
             self.trace.violation("gc-unreferenced-only", how);
@@ -186,9 +189,10 @@ impl ObjectStore for AuditStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let mode = opts.mode.clone();
         let checksum = payload.iter().fold(0, |checksum, piece| crc32c::crc32c_append(checksum, piece));
+        let is_fence = Listed::is_fence(payload.content_length() as u64);
         let answer = self.inner.put_opts(location, payload, opts).await;
         if answer.is_ok() {
-            self.landed(location, &mode, checksum);
+            self.landed(location, &mode, checksum, is_fence);
         }
         answer
     }

@@ -300,3 +300,18 @@ async fn of_two_writers_one_is_refused() {
     let refused = old.commit(&change, Commit::Base).await.unwrap_err();
     assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
 }
+
+/// Recovery looks from where it was told to: nothing from there on may be dropped while it does.
+#[tokio::test]
+async fn while_a_log_is_being_sealed_its_fragments_stay() {
+    let rig = Rig::new().await;
+    let mut store = rig.open().await;
+    let at = |number| Change { position: FragmentId { log: rig.log, segment: 0, fragment: number }, parts: Vec::new() };
+    store.commit(&at(3), Commit::Base).await.unwrap();
+    let sealing = registry::begin_sealing(&*rig.meta, rig.log).await.unwrap();
+    assert_eq!(sealing.recover_from, 3);
+    let refused = store.commit(&at(5), Commit::Change).await.unwrap_err();
+    assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
+    assert_eq!(load(&*rig.meta, &rig.objects).await.unwrap().position.fragment, 3);
+    assert_eq!(rig.recover_from().await, 3);
+}

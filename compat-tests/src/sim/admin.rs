@@ -84,9 +84,9 @@ async fn one_life(clients: &Arc<Clients>, dice: &Dice, name: &str) -> Option<()>
     let created_cleanly = create(clients, dice, name, 1, Phase::Drain).await?;
     let session = retry(clients, || admin_session(clients, dice, &topics, -1)).await?;
     let (id, epoch) = (*session.ids.get(name)?, session.epoch);
-    fill(clients, dice, name, epoch).await?;
+    let filled_by = fill(clients, dice, name, epoch).await?;
     if dice.chance(70) {
-        let missing = reader::read_back(clients, dice, &[partition(name, 0)], Duration::from_secs(20)).await;
+        let missing = reader::read_back(clients, dice, &[partition(name, 0)], filled_by, Duration::from_secs(20)).await;
         clients.trace.note(format_args!("{name}: read back, {} missing", missing.len()));
     }
     let epoch = delete(clients, dice, name, id, epoch).await?;
@@ -107,8 +107,9 @@ async fn retry<T, F: Future<Output = Option<T>>>(clients: &Clients, attempt: imp
     None
 }
 
-/// A few acknowledged batches.
-async fn fill(clients: &Clients, dice: &Dice, name: &str, epoch: i32) -> Option<()> {
+/// A few acknowledged batches. Returns the epoch of whoever acknowledged the last one.
+async fn fill(clients: &Clients, dice: &Dice, name: &str, epoch: i32) -> Option<i32> {
+    let mut filled_by = epoch;
     let topics = [name.to_owned()];
     let target = partition(name, 0);
     let producer_id = retry(clients, || async {
@@ -136,12 +137,13 @@ async fn fill(clients: &Clients, dice: &Dice, name: &str, epoch: i32) -> Option<
             let ack = Ack { epoch: session.epoch, retried: attempts > 1, sent_at: Instant::now() };
             if let Sent::At(offset) = produce_one(&session, &target, bytes.clone()).await {
                 clients.model.acked(&target, &values, offset, ack);
+                filled_by = session.epoch;
                 break;
             }
         }
         sequence += 2;
     }
-    Some(())
+    Some(filled_by)
 }
 
 /// Deletes the topic by its id, so that a late attempt cannot hit a successor. Returns the epoch of who confirmed.

@@ -221,12 +221,14 @@ impl Reader {
     }
 }
 
-/// Reads partitions from the first offset to the end, as a reader that nobody has seen before. Returns those that could
-/// not be read within the time for each.
+/// Reads partitions from the first offset to the end, as a reader that nobody has seen before, but which has heard of
+/// `least_epoch`: a former owner answers what it knows for as long as it may not have noticed. Returns those that could not
+/// be read within the time for each.
 pub async fn read_back(
     clients: &Arc<Clients>,
     dice: &Dice,
     partitions: &[Partition],
+    least_epoch: i32,
     within: Duration,
 ) -> Vec<Partition> {
     let mut left = Vec::new();
@@ -234,6 +236,7 @@ pub async fn read_back(
         let deadline = Instant::now() + within;
         let id = clients.model.final_reader();
         let mut reader = Reader::new(clients, id, dice.clone(), std::slice::from_ref(partition), false);
+        reader.epoch = least_epoch;
         let mut done = false;
         while !done && Instant::now() < deadline {
             done = timeout_at(deadline, reader.read_to_end(partition)).await.unwrap_or(false);

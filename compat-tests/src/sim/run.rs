@@ -206,7 +206,7 @@ async fn await_groups(clients: &Clients, groups: &[Group]) {
 }
 
 async fn read_everything(clients: &Arc<Clients>, dice: &Dice, partitions: &[Partition], groups: &[Group]) {
-    let missing = reader::read_back(clients, dice, partitions, RECOVERY).await;
+    let missing = reader::read_back(clients, dice, partitions, -1, RECOVERY).await;
     if !missing.is_empty() {
         clients.trace.violation("heals", format_args!("{missing:?} could not be read within {RECOVERY:?}"));
     }

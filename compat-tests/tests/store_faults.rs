@@ -105,7 +105,7 @@ impl World {
     }
 
     async fn read_everything(&self, dice: &Dice) {
-        let missing = reader::read_back(&self.clients, dice, &partitions(), MINUTE).await;
+        let missing = reader::read_back(&self.clients, dice, &partitions(), -1, MINUTE).await;
         assert!(missing.is_empty(), "{missing:?} cannot be read\n{}", self.clients.trace.take_lines().join("\n"));
     }
 

@@ -6,11 +6,11 @@
 //! every fragment that we ever sent in s.
 //! - s is the log's last segment: we are not registering another one, and nobody else does.
 //! - E is not below d, for there our own fragments are; not above n, for there was nothing when it looked.
-//! - Everything from d to E - 1 exists, and is ours; at E is the fence.
+//! - Everything from d to E - 1 is ours, or was deleted since; at E is the fence, for ever.
 //!
-//! So a look at d, d + 1, ... upwards meets the fence, if there is one that matters, before anything absent, and at n at
-//! the latest. Read the other way round: the first absent key, or n passed with nothing but our own fragments found,
-//! proves that nobody else served when the call began. It costs one read while nothing is in flight.
+//! So a look at all of d, d + 1, ... n meets the fence, if there is one that matters. Read the other way round: nothing but
+//! our own fragments found up to n proves that nobody else served when the call began. It costs one read while nothing is
+//! in flight.
 //!
 //! Two things prove nothing: a fence of our own, for the other one may have found it and taken it for the end; and
 //! anything seen while we register the next segment. Both pass: then the look begins anew, for the time of the call.
@@ -74,7 +74,8 @@ pub(super) async fn confirm(
 async fn look(gets: &Gets, writer: Incarnation, standing: Standing) -> Result<Seen> {
     for fragment in standing.durable_end.fragment..=standing.next {
         let id = FragmentId { fragment, ..standing.durable_end };
-        let Some(header) = header(gets, id).await? else { return Ok(Seen::NoFence) };
+        // Absent proves nothing: whoever took over may have tiered and deleted it already. The fence stays.
+        let Some(header) = header(gets, id).await? else { continue };
         if header.writer != writer {
             let what = format!("log {}, at fragment {id}", id.log);
             return Err(Error::Fenced { what, owner: header.writer.to_string() });

@@ -181,6 +181,10 @@ impl Partition {
             Status::Damaged => return Ok(()),
             _ => return Err(Error::Invalid { what: format!("partition {} is not being opened", self.id) }),
         }
+        if state.index.is_empty() && run.run.next_offset <= state.index.log_start() {
+            // It was deleted before upkeep came to its fragment: the manifest has the partition as it was after that.
+            return Ok(());
+        }
         if let Err(error) = check_entries(run).and_then(|()| state.index.append(run.run)) {
             state.status = Status::Damaged;
             return Err(error);

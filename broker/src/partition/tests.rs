@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use proptest::prelude::*;
 use storage::log::Outcome;
@@ -461,4 +462,29 @@ fn the_beginning_is_restored_after_replay() {
     let (lost, restored) = replayed(5);
     assert!(restored.unwrap_err().to_string().contains(&lost.id().to_string()));
     assert_eq!(lost.status(), Status::Damaged, "acknowledged records are missing");
+}
+
+// The manifest may have a partition's beginning before it has the fragments of what was deleted.
+#[test]
+fn what_was_deleted_before_its_fragment_was_checkpointed_is_left_out_of_a_replay() {
+    let checkpoint = |log_start: i64| Checkpoint {
+        index: PartitionIndex::new(opening().id(), log_start),
+        cleaned_to: 0,
+        producers: Bytes::new(),
+    };
+    let (writer, log) = (leading(), FakeLog::new(4));
+    appended(&writer, &log, &BatchSpec::records(4));
+    let first = log.cut().runs().to_vec();
+    appended(&writer, &log, &BatchSpec::records(3));
+    let second = log.cut().runs().to_vec();
+    let partition = opening();
+    partition.restore(checkpoint(4)).unwrap();
+    first.iter().chain(&second).for_each(|run| partition.replay(run).unwrap());
+    assert!(partition.become_leader(EPOCH + 1));
+    let bounds = partition.bounds(-1).unwrap();
+    assert_eq!((bounds.log_start_offset, bounds.high_watermark), (4, 7));
+    // But a run that reaches beyond the beginning has to join.
+    let partition = opening();
+    partition.restore(checkpoint(2)).unwrap();
+    assert!(partition.replay(&first[0]).is_err());
 }

@@ -153,7 +153,10 @@ impl Worker {
             if let Some(first) = runs.first() {
                 part.stretches.push(Stretch { from: first.base_offset, to: first.base_offset, runs });
             }
-            if kind == Commit::Base || !plan.fresh.is_empty() {
+            let end_before = self.committed.get(&id).map(|known| known.end);
+            // The end moves without runs as well: where what came was deleted before its fragments were taken. Its
+            // producers must not be forgotten, for a replay leaves such fragments out.
+            if kind == Commit::Base || end_before != Some(plan.end) {
                 part.producers = Some(Bytes::from(plan.partition.producers_below(plan.end)));
             }
             parts.push(part);

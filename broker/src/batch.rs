@@ -282,28 +282,39 @@ fn stated_or_real_max_timestamp(header: &BatchHeader, records: &[u8]) -> Result<
     if header.max_timestamp >= header.base_timestamp || header.base_timestamp < 0 {
         return Ok(header.max_timestamp.max(-1));
     }
-    Ok(max_timestamp(header, records)?.map_or(-1, |record| record.timestamp))
+    Ok(max_timestamp(header, records, i64::MIN)?.map_or(-1, |record| record.timestamp))
 }
 
-/// The first record with at least this timestamp. `records` is what follows the header.
+/// The first record at or behind an offset with at least this timestamp. `records` is what follows the header.
 pub fn first_at_or_after(
     header: &BatchHeader,
     records: &[u8],
+    from_offset: i64,
     timestamp: i64,
 ) -> Result<Option<RecordTime>, RecordsError> {
     if header.is_log_append_time() && header.record_count > 0 {
-        let first = RecordTime { offset: header.base_offset, timestamp: header.max_timestamp };
-        return Ok((first.timestamp >= timestamp).then_some(first));
+        return Ok(first_of_append_time(header, from_offset).filter(|first| first.timestamp >= timestamp));
     }
-    records::first_at_or_after(records_of(header, records)?, timestamp)
+    records::first_at_or_after(records_of(header, records)?, from_offset, timestamp)
 }
 
-/// The first of the records with the highest timestamp. `records` is what follows the header.
-pub fn max_timestamp(header: &BatchHeader, records: &[u8]) -> Result<Option<RecordTime>, RecordsError> {
+/// Of the records at or behind an offset, the first with their highest timestamp. `records` is what follows the header.
+pub fn max_timestamp(
+    header: &BatchHeader,
+    records: &[u8],
+    from_offset: i64,
+) -> Result<Option<RecordTime>, RecordsError> {
     if header.is_log_append_time() && header.record_count > 0 {
-        return Ok(Some(RecordTime { offset: header.base_offset, timestamp: header.max_timestamp }));
+        return Ok(first_of_append_time(header, from_offset));
     }
-    records::max_timestamp(records_of(header, records)?)
+    records::max_timestamp(records_of(header, records)?, from_offset)
+}
+
+/// All records of such a batch have the same timestamp.
+fn first_of_append_time(header: &BatchHeader, from_offset: i64) -> Option<RecordTime> {
+    let offset = header.base_offset.max(from_offset);
+    let last_offset = header.base_offset + i64::from(header.last_offset_delta);
+    (offset <= last_offset).then_some(RecordTime { offset, timestamp: header.max_timestamp })
 }
 
 fn records_of<'a>(header: &BatchHeader, bytes: &'a [u8]) -> Result<Records<'a>, RecordsError> {

@@ -398,9 +398,16 @@ impl Partition {
         self.state.lock().index.find_timestamp(timestamp, from_offset).copied()
     }
 
-    /// The first run that has the partition's highest timestamp.
-    pub fn max_timestamp_run(&self) -> Option<Run> {
-        self.state.lock().index.max_timestamp_run().copied()
+    /// Of the runs from the one that holds `from_offset` on, the first that has their highest timestamp.
+    pub fn max_timestamp_run(&self, from_offset: i64) -> Option<Run> {
+        self.state.lock().index.max_timestamp_run(from_offset).copied()
+    }
+
+    /// The run that the log start offset lies in, behind its beginning: some of its records are deleted.
+    pub fn cut_run(&self) -> Option<Run> {
+        let state = self.state.lock();
+        let log_start = state.index.log_start();
+        state.index.find(log_start).filter(|run| run.base_offset < log_start).copied()
     }
 
     /// The leader epoch of the data at an offset or, at the end, of the last data; -1 without any data. Never an epoch that

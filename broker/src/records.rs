@@ -68,11 +68,15 @@ pub fn survey(records: Records<'_>) -> Result<Survey, RecordsError> {
     Ok(survey)
 }
 
-/// The first record whose timestamp is at least this.
-pub fn first_at_or_after(records: Records<'_>, timestamp: i64) -> Result<Option<RecordTime>, RecordsError> {
+/// The first record at or behind an offset whose timestamp is at least this.
+pub fn first_at_or_after(
+    records: Records<'_>,
+    from_offset: i64,
+    timestamp: i64,
+) -> Result<Option<RecordTime>, RecordsError> {
     let mut found = None;
     walk(records, |record, _| {
-        let hit = record.timestamp >= timestamp;
+        let hit = record.offset >= from_offset && record.timestamp >= timestamp;
         if hit {
             found = Some(record);
         }
@@ -81,11 +85,12 @@ pub fn first_at_or_after(records: Records<'_>, timestamp: i64) -> Result<Option<
     Ok(found)
 }
 
-/// The first of the records that have the highest timestamp. None if none has any.
-pub fn max_timestamp(records: Records<'_>) -> Result<Option<RecordTime>, RecordsError> {
+/// Of the records at or behind an offset, the first that has their highest timestamp. None if none has any.
+pub fn max_timestamp(records: Records<'_>, from_offset: i64) -> Result<Option<RecordTime>, RecordsError> {
     let mut found: Option<RecordTime> = None;
     walk(records, |record, _| {
-        if record.timestamp >= 0 && found.is_none_or(|max| max.timestamp < record.timestamp) {
+        let counts = record.offset >= from_offset && record.timestamp >= 0;
+        if counts && found.is_none_or(|max| max.timestamp < record.timestamp) {
             found = Some(record);
         }
         true

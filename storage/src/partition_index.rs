@@ -174,10 +174,16 @@ impl PartitionIndex {
         None
     }
 
-    /// The first run that holds the partition's highest timestamp.
-    pub fn max_timestamp_run(&self) -> Option<&Run> {
-        let max = *self.group_max_timestamps.iter().max()?;
-        self.find_timestamp(max, self.log_start)
+    /// Of the runs from the one that holds `from_offset` on, the first that has their highest timestamp.
+    pub fn max_timestamp_run(&self, from_offset: i64) -> Option<&Run> {
+        let place = self.place(from_offset.max(self.log_start));
+        if place == self.runs.len() {
+            return None;
+        }
+        let (group, end) = self.group_of(place);
+        let in_group = self.runs.range(place..end).map(|run| run.max_timestamp).max();
+        let behind = self.group_max_timestamps.iter().skip(group + 1).copied().max();
+        self.find_timestamp(in_group.max(behind)?, from_offset)
     }
 
     /// The group that a place in `runs` belongs to, and the place where that group ends.

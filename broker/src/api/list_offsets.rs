@@ -145,18 +145,43 @@ async fn try_look_up(
     Ok(found?)
 }
 
+/// Deleted records do not count, although the highest timestamps of their run and batch may be theirs: so what they share
+/// with others is looked at record by record.
 async fn find_max(reader: &Reader, partition: &Partition, bounds: Bounds) -> Result<Found, Error> {
-    let Some(run) = partition.max_timestamp_run() else { return Ok(NOTHING) };
-    let index = reader.entry_index(partition.id(), &run).await?;
+    let cut = partition.cut_run();
+    let mut highest = match &cut {
+        Some(run) => max_of_run(reader, partition, run, bounds).await?,
+        None => None,
+    };
+    let whole_from = cut.map_or(bounds.log_start_offset, |run| run.next_offset);
+    if let Some(run) = partition.max_timestamp_run(whole_from)
+        && highest.is_none_or(|found| found.timestamp < run.max_timestamp)
+    {
+        highest = max_of_run(reader, partition, &run, bounds).await?.or(highest);
+    }
+    Ok(highest.unwrap_or(NOTHING))
+}
+
+async fn max_of_run(reader: &Reader, partition: &Partition, run: &Run, bounds: Bounds) -> Result<Option<Found>, Error> {
+    let index = reader.entry_index(partition.id(), run).await?;
+    let start = bounds.log_start_offset;
+    let cut = index.iter().map(|entry| entry.meta).find(|meta| meta.base_offset < start && start <= meta.last_offset);
     let mut highest: Option<EntryMeta> = None;
-    for entry in index.iter().filter(|entry| entry.meta.last_offset >= bounds.log_start_offset) {
-        if entry.meta.max_timestamp >= 0 && highest.is_none_or(|max| max.max_timestamp < entry.meta.max_timestamp) {
-            highest = Some(entry.meta);
+    for meta in index.iter().map(|entry| entry.meta).filter(|meta| meta.base_offset >= start) {
+        if meta.max_timestamp >= 0 && highest.is_none_or(|max| max.max_timestamp < meta.max_timestamp) {
+            highest = Some(meta);
         }
     }
-    let Some(meta) = highest else { return Ok(NOTHING) };
-    let found = look_inside(reader, partition, &run, &meta, bounds, batch::max_timestamp).await?;
-    Ok(found.unwrap_or(NOTHING))
+    let mut found = None;
+    if let Some(meta) = cut {
+        found = look_inside(reader, partition, run, &meta, bounds, batch::max_timestamp).await?;
+    }
+    if let Some(meta) = highest
+        && found.is_none_or(|found| found.timestamp < meta.max_timestamp)
+    {
+        found = look_inside(reader, partition, run, &meta, bounds, batch::max_timestamp).await?.or(found);
+    }
+    Ok(found)
 }
 
 async fn find_time(reader: &Reader, partition: &Partition, bounds: Bounds, timestamp: i64) -> Result<Found, Error> {
@@ -171,7 +196,9 @@ async fn find_time(reader: &Reader, partition: &Partition, bounds: Bounds, times
             {
                 continue;
             }
-            let first = |header: &BatchHeader, records: &[u8]| batch::first_at_or_after(header, records, timestamp);
+            let first = |header: &BatchHeader, records: &[u8], from_offset: i64| {
+                batch::first_at_or_after(header, records, from_offset, timestamp)
+            };
             if let Some(found) = look_inside(reader, partition, &run, meta, bounds, first).await? {
                 return Ok(found);
             }
@@ -183,14 +210,14 @@ async fn find_time(reader: &Reader, partition: &Partition, bounds: Bounds, times
     Ok(NOTHING)
 }
 
-/// Reads one batch and looks for a record in it.
+/// Reads one batch and looks for a record in it, at or behind the log start offset.
 async fn look_inside(
     reader: &Reader,
     partition: &Partition,
     run: &Run,
     meta: &EntryMeta,
     bounds: Bounds,
-    look: impl Fn(&BatchHeader, &[u8]) -> Result<Option<RecordTime>, RecordsError>,
+    look: impl Fn(&BatchHeader, &[u8], i64) -> Result<Option<RecordTime>, RecordsError>,
 ) -> Result<Option<Found>, Error> {
     let want =
         Want { from_offset: meta.base_offset, below_offset: bounds.high_watermark, max_bytes: 0, at_least_one: true };
@@ -201,17 +228,18 @@ async fn look_inside(
             why: format!("there is no whole record batch at offset {}", meta.base_offset),
         });
     };
+    let start = bounds.log_start_offset;
     let found = |record: RecordTime| Found {
-        offset: record.offset.max(bounds.log_start_offset),
+        offset: record.offset,
         timestamp: record.timestamp,
         leader_epoch: meta.leader_epoch,
     };
-    match look(&header, &records) {
+    match look(&header, &records, start) {
         Ok(record) => Ok(record.map(found)),
         Err(error) => {
             // Its producer wrote records that cannot be read (nobody looked when they were appended). The batch is the
             // best answer there is.
-            let offset = meta.base_offset;
+            let offset = meta.base_offset.max(start);
             tracing::warn!(partition = %partition.id(), offset, %error, "unreadable records in a batch");
             Ok(Some(found(RecordTime { offset, timestamp: meta.max_timestamp.max(0) })))
         }

@@ -161,7 +161,7 @@ proptest! {
         if let Ok(batch) = validate(bytes.clone().into(), LIMITS) {
             prop_assert!(batch.header.record_count >= 1);
             prop_assert_eq!(batch.len(), bytes.len());
-            let _ = first_at_or_after(&batch.header, &bytes[HEADER_BYTES..], 5);
+            let _ = first_at_or_after(&batch.header, &bytes[HEADER_BYTES..], 0, 5);
         }
     }
 }

@@ -95,7 +95,7 @@ fn timestamps_need_not_rise() {
     assert_eq!(found(51, 0), Some(20));
     assert_eq!(found(5, 10), Some(10), "from the given offset on");
     assert_eq!(found(71, 0), None);
-    assert_eq!(index.max_timestamp_run().unwrap().base_offset, 20, "the earliest of equals");
+    assert_eq!(index.max_timestamp_run(0).unwrap().base_offset, 20, "the earliest of equals");
 }
 
 #[test]
@@ -108,15 +108,15 @@ fn the_log_start_only_rises() {
     assert_eq!((index.log_start(), index.len()), (705, 130));
     assert_eq!(index.find(704), None);
     assert_eq!(index.find(705).unwrap().base_offset, 700, "the run that holds it stays");
-    assert_eq!(index.max_timestamp_run().unwrap().base_offset, 700);
+    assert_eq!(index.max_timestamp_run(0).unwrap().base_offset, 700);
     assert_eq!(index.epoch_end(0), Some(EpochEnd { epoch: 0, end_offset: 705 }));
     index.advance_log_start(3);
     assert_eq!(index.log_start(), 705);
     index.advance_log_start(9999);
     assert_eq!((index.log_start(), index.next_offset(), index.len()), (2000, 2000, 0));
-    assert_eq!(index.max_timestamp_run(), None);
+    assert_eq!(index.max_timestamp_run(0), None);
     index.append(run(200, 2000, 2010, 5, 3)).unwrap();
-    assert_eq!(index.max_timestamp_run().unwrap().base_offset, 2000);
+    assert_eq!(index.max_timestamp_run(0).unwrap().base_offset, 2000);
 }
 
 #[test]
@@ -164,6 +164,6 @@ proptest! {
             runs.iter().filter(holds).find(|run| run.max_timestamp >= timestamp)
         );
         let max = runs.iter().map(|run| run.max_timestamp).max();
-        prop_assert_eq!(index.max_timestamp_run(), runs.iter().find(|run| Some(run.max_timestamp) == max));
+        prop_assert_eq!(index.max_timestamp_run(0), runs.iter().find(|run| Some(run.max_timestamp) == max));
     }
 }

@@ -81,6 +81,33 @@ async fn times_are_exact_to_the_record() {
 }
 
 #[tokio::test]
+async fn deleted_records_have_no_times() {
+    for tail_bytes in [TAIL, NO_TAIL] {
+        let test = TestBroker::new(tail_bytes, 1).await;
+        // Offsets 0..4 at 1000, 9000, 1500, 1200; 4..6 at 2000, 2500; then, in another fragment, 6 at 2200.
+        test.rig.append(test.id(0), &spec(1_000, &[0, 8_000, 500, 200]));
+        test.rig.append(test.id(0), &spec(2_000, &[0, 500]));
+        test.rig.flush();
+        test.rig.append(test.id(0), &spec(2_200, &[0]));
+        test.rig.flush();
+        let partition = test.broker.partitions.get(test.id(0)).unwrap();
+        for (start, first_from_1100, max) in [
+            (0, (1, 9_000), (1, 9_000)),
+            (1, (1, 9_000), (1, 9_000)),
+            (2, (2, 1_500), (5, 2_500)),
+            (3, (3, 1_200), (5, 2_500)),
+            (4, (4, 2_000), (5, 2_500)),
+            (6, (6, 2_200), (6, 2_200)),
+            (7, (-1, -1), (-1, -1)),
+        ] {
+            partition.raise_log_start(start);
+            assert_eq!(offset(&test, 1_100).await, first_from_1100, "from {start}");
+            assert_eq!(offset(&test, MAX_TIMESTAMP).await, max, "from {start}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn special_timestamps_came_with_their_versions() {
     let test = filled(TAIL).await;
     let unsupported = ResponseError::UnsupportedVersion.code();

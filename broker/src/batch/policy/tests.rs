@@ -67,8 +67,8 @@ fn the_time_of_the_append_is_what_readers_find() {
     assert_eq!(after.header.record_count, before.header.record_count);
     let records = &bytes[HEADER_BYTES..];
     assert_eq!(records, &before.body[HEADER_BYTES - HEAD_BYTES..], "the records are untouched");
-    let found = first_at_or_after(&header, records, 5_000).unwrap().unwrap();
+    let found = first_at_or_after(&header, records, 0, 5_000).unwrap().unwrap();
     assert_eq!((found.offset, found.timestamp), (70, 5_000));
-    assert_eq!(first_at_or_after(&header, records, 5_001).unwrap(), None);
-    assert_eq!(max_timestamp(&header, records).unwrap().unwrap().timestamp, 5_000);
+    assert_eq!(first_at_or_after(&header, records, 0, 5_001).unwrap(), None);
+    assert_eq!(max_timestamp(&header, records, 0).unwrap().unwrap().timestamp, 5_000);
 }

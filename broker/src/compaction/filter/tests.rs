@@ -90,8 +90,8 @@ fn what_was_replaced_goes_and_the_rest_stays_to_the_byte() {
         assert_eq!(rewritten.meta, meta);
         // Times are found across the gaps.
         let records = &rewritten.bytes[61..];
-        assert_eq!(first_at_or_after(&after, records, 1_002).unwrap().map(|found| found.offset), Some(103));
-        assert_eq!(max_timestamp(&after, records).unwrap().map(|found| found.offset), Some(103));
+        assert_eq!(first_at_or_after(&after, records, 0, 1_002).unwrap().map(|found| found.offset), Some(103));
+        assert_eq!(max_timestamp(&after, records, 0).unwrap().map(|found| found.offset), Some(103));
     }
 }
 
@@ -118,7 +118,7 @@ fn a_batch_of_what_was_replaced_goes_or_stays_empty() {
     assert_eq!((after, empty.bytes.len()), (expected, 61));
     assert_eq!((empty.meta.last_offset, empty.meta.max_timestamp, empty.meta.attributes), (2, -1, 0));
     assert_eq!(after.max_timestamp, 1_002, "as Kafka leaves it");
-    assert_eq!(max_timestamp(&after, &[]), Ok(None));
+    assert_eq!(max_timestamp(&after, &[], 0), Ok(None));
     // The next time it stays, or goes.
     assert_eq!(filter(&empty.bytes, &keys, &policy).unwrap().kept, Kept::Unchanged);
     assert_eq!(filter(&empty.bytes, &keys, &POLICY).unwrap().kept, Kept::Nothing);
@@ -139,7 +139,7 @@ fn tombstones_get_a_horizon_and_go_when_it_has_passed() {
         assert_eq!((after.max_timestamp, first.meta.attributes), (1_002, codec.id() | 0x40));
         let kept: Vec<_> = seen(&original).into_iter().filter(|record| record.offset != 11).collect();
         assert_eq!(seen(&first.bytes), kept, "times, keys, values and headers are what they were");
-        assert_eq!(max_timestamp(&after, &first.bytes[61..]).unwrap().map(|found| found.timestamp), Some(1_002));
+        assert_eq!(max_timestamp(&after, &first.bytes[61..], 0).unwrap().map(|found| found.timestamp), Some(1_002));
         // The horizon is set once.
         for now in [NOW, NOW + RETENTION - 1] {
             let again = filter(&first.bytes, &keys, &at(now)).unwrap();

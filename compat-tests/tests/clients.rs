@@ -6,11 +6,16 @@ use std::time::Duration;
 use compat_tests::clients::{self, LIMIT, assign, kcat, next, read_all, watermarks};
 use compat_tests::process::{Broker, Launch};
 use compat_tests::raw::Raw;
+use compat_tests::s3;
+use compat_tests::wait::until;
+use futures::TryStreamExt;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStore};
 use rdkafka::Message;
-use rdkafka::admin::AdminOptions;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, Headers, OwnedHeaders, OwnedMessage};
@@ -188,28 +193,61 @@ async fn list_offset(kafka: &str, topic: &str, timestamp: i64) -> (i64, i64) {
     (partition.timestamp, partition.offset)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn offsets_by_time() {
-    let (_folder, mut broker) = broker().await;
-    let producer = clients::producer(broker.kafka(), &[]);
+/// Four records, at these times.
+async fn write_times(kafka: &str) {
+    let producer = clients::producer(kafka, &[]);
     for (number, timestamp) in [1_000, 2_000, 2_000, 5_000].into_iter().enumerate() {
         let record = FutureRecord::to("times").payload(value("x")).timestamp(timestamp);
         assert_eq!(send(&producer, record).await, number as i64);
     }
+}
+
+async fn assert_times(kafka: &str) {
+    let consumer = clients::consumer(kafka, &[]);
+    for (timestamp, offset) in [(0, 0), (1_000, 0), (1_001, 1), (2_000, 1), (2_001, 3), (5_000, 3)] {
+        let found = at_time(&consumer, "times", Offset::Offset(timestamp));
+        assert_eq!(found, Offset::Offset(offset), "at {timestamp}");
+    }
+    assert_eq!(at_time(&consumer, "times", Offset::Offset(5_001)), Offset::End, "nothing is as late as that");
+    assert_eq!(at_time(&consumer, "times", Offset::End), Offset::Offset(4));
+    assert_eq!(at_time(&consumer, "times", Offset::Beginning), Offset::Offset(0));
+    assert_eq!(watermarks(kafka, "times", 0).await, (0, 4));
+    // What no setting of this client asks for: the record with the highest timestamp.
+    assert_eq!(list_offset(kafka, "times", -3).await, (5_000, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_by_time() {
+    let (_folder, mut broker) = broker().await;
+    write_times(broker.kafka()).await;
     // Once from memory, once after a restart from storage.
     for _ in 0..2 {
-        let consumer = clients::consumer(broker.kafka(), &[]);
-        let expected = [(0, 0), (1_000, 0), (1_001, 1), (2_000, 1), (2_001, 3), (5_000, 3)];
-        for (timestamp, offset) in expected {
-            let found = at_time(&consumer, "times", Offset::Offset(timestamp));
-            assert_eq!(found, Offset::Offset(offset), "at {timestamp}");
-        }
-        assert_eq!(at_time(&consumer, "times", Offset::Offset(5_001)), Offset::End, "nothing is as late as that");
-        assert_eq!(at_time(&consumer, "times", Offset::End), Offset::Offset(4));
-        assert_eq!(at_time(&consumer, "times", Offset::Beginning), Offset::Offset(0));
-        assert_eq!(watermarks(broker.kafka(), "times", 0).await, (0, 4));
-        // What no setting of this client asks for: the record with the highest timestamp.
-        assert_eq!(list_offset(broker.kafka(), "times", -3).await, (5_000, 3));
+        assert_times(broker.kafka()).await;
+        broker.kill().await;
+        broker = broker.again().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_by_time_of_tiered_data() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    let mut broker = prefix.on(Launch::new(folder.path())).busy_upkeep().start().await;
+    // The times are long ago.
+    let topic = NewTopic::new("times", 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+    let made = clients::admin(broker.kafka()).create_topics([&topic], &options).await.expect("answered");
+    assert_eq!(made, vec![Ok("times".to_owned())]);
+    write_times(broker.kafka()).await;
+    until("what was written is tiered", LIMIT, async || {
+        let logs = Key::from("logs");
+        let listed: Vec<_> = prefix.store().list(Some(&logs)).try_collect().await.expect("a listing");
+        let is_fragment = |object: &ObjectMeta| !object.location.as_ref().contains("/tiered/");
+        !listed.is_empty() && !listed.iter().any(is_fragment)
+    })
+    .await;
+    for _ in 0..2 {
+        assert_times(broker.kafka()).await;
         broker.kill().await;
         broker = broker.again().await;
     }
@@ -221,10 +259,10 @@ async fn topics_are_created_described_and_deleted() {
     clients::create_topic(broker.kafka(), "made", 12).await;
     let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
     let admin = clients::admin(broker.kafka());
-    let again = rdkafka::admin::NewTopic::new("made", 1, rdkafka::admin::TopicReplication::Fixed(1));
+    let again = NewTopic::new("made", 1, TopicReplication::Fixed(1));
     let results = admin.create_topics([&again], &options).await.expect("CreateTopics is answered");
     assert_eq!(results, vec![Err(("made".to_owned(), RDKafkaErrorCode::TopicAlreadyExists))]);
-    let bad = rdkafka::admin::NewTopic::new("../escape", 1, rdkafka::admin::TopicReplication::Fixed(1));
+    let bad = NewTopic::new("../escape", 1, TopicReplication::Fixed(1));
     let results = admin.create_topics([&bad], &options).await.expect("CreateTopics is answered");
     assert_eq!(results, vec![Err(("../escape".to_owned(), RDKafkaErrorCode::InvalidTopic))]);
 

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 
 use crate::wire::shapes;
 
+mod reads;
 mod recompression;
 
 pub use self::recompression::Recompression;

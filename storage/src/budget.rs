@@ -84,7 +84,8 @@ impl Budget {
         self.lend(bytes)
     }
 
-    fn take_if_free(&self, bytes: usize) -> Option<Permit> {
+    /// Takes the bytes if they are free as it is: nothing is dropped for them.
+    pub fn take_if_free(&self, bytes: usize) -> Option<Permit> {
         let mut used = self.0.used.lock();
         if used.saturating_add(bytes) > self.0.total_bytes {
             return None;
@@ -92,6 +93,11 @@ impl Budget {
         *used += bytes;
         drop(used);
         Some(self.lend(bytes))
+    }
+
+    /// Something that could be dropped has come in: whoever waits for memory is to look again.
+    pub fn has_more_to_drop(&self) {
+        self.0.freed.notify_waiters();
     }
 
     fn lend(&self, bytes: usize) -> Permit {
@@ -114,6 +120,11 @@ impl Permit {
             lent.budget.0.freed.notify_waiters();
         }
         self
+    }
+
+    /// Does anybody else hold a clone?
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// The same for all clones, and for no other permit that is alive.

@@ -1,5 +1,7 @@
 //! Errors of the log, by what the caller must do about them.
 
+use std::sync::Arc;
+
 use meta::error::ErrorKind;
 
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,17 @@ impl Error {
             Error::Unknown { .. } => ErrorKind::Unknown,
             Error::Closed { .. } => ErrorKind::Closed,
             Error::Meta(error) => error.kind(),
+        }
+    }
+
+    /// What one more of those is told who waited for the same thing.
+    pub fn shared(self: &Arc<Self>) -> Self {
+        match &**self {
+            Error::Corrupt { key, why } => Error::Corrupt { key: key.clone(), why: why.clone() },
+            Error::Missing { key } => Error::Missing { key: key.clone() },
+            Error::Invalid { what } => Error::Invalid { what: what.clone() },
+            Error::Closed { what } => Error::Closed { what },
+            _ => Error::Unavailable { what: "what others are reading too".to_owned(), source: Box::new(self.clone()) },
         }
     }
 }

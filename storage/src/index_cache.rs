@@ -13,7 +13,6 @@ use tokio::sync::OnceCell;
 
 use crate::entry::{FragmentId, IndexedEntry, Run};
 use crate::error::Result;
-use crate::log::LogStore;
 
 /// Bookkeeping of one index: what the cell, the maps' nodes and the vector take beside the entries.
 const OVERHEAD_BYTES: usize = 200;
@@ -53,14 +52,14 @@ impl IndexCache {
         self.state.lock().bytes
     }
 
-    /// A run's index, from here or from storage.
-    pub async fn get(&self, store: &dyn LogStore, run: &Run) -> Result<Index> {
+    /// A run's index, from here or from wherever `load` takes it.
+    pub async fn get(&self, run: &Run, load: impl Future<Output = Result<Vec<IndexedEntry>>>) -> Result<Index> {
         let key = (run.fragment, run.index_position);
         let cell = self.state.lock().touch(key);
         if let Some(index) = cell.get() {
             return Ok(index.clone());
         }
-        let loaded = cell.get_or_try_init(|| async { store.read_run_index(run).await.map(Arc::new) }).await.cloned();
+        let loaded = cell.get_or_try_init(|| async { load.await.map(Arc::new) }).await.cloned();
         let mut state = self.state.lock();
         match &loaded {
             Ok(index) => state.weigh(key, &cell, OVERHEAD_BYTES + index.len() * size_of::<IndexedEntry>()),

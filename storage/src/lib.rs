@@ -31,6 +31,8 @@ pub mod tail;
 
 pub mod index_cache;
 
+pub mod chunks;
+
 pub mod reader;
 
 pub mod folder;

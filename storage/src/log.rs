@@ -16,6 +16,7 @@
 //!   stopped before it could be known. It never resolves to anything retriable.
 //! - After `Fenced` or a failure, every later entry of the log has the same fate.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,7 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::entry::{Entry, FragmentId, FragmentIndex, Run};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How an append ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,4 +174,22 @@ pub trait LogStore: Send + Sync {
 
     /// Bytes of a fragment: `position` counts from the fragment's first byte. Never returns fewer bytes than asked for.
     async fn read(&self, run: &Run, position: u64, length: u32) -> Result<Bytes>;
+
+    /// Reads are requests to a store elsewhere: what was read is worth keeping, neighbours are worth reading together, and
+    /// what will be wanted next is worth asking for ahead. For files the page cache does all that.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Bytes of a fragment, beyond any run: handed over piece by piece, each of `piece_bytes` but for the last. Ends early,
+    /// without an error, where the fragment ends. Only if `is_remote`.
+    async fn read_pieces(
+        &self,
+        fragment: FragmentId,
+        _range: Range<u64>,
+        _piece_bytes: usize,
+        _each: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<()> {
+        Err(Error::Invalid { what: format!("fragment {fragment} is not read in pieces") })
+    }
 }

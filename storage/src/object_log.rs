@@ -22,6 +22,7 @@ mod writer;
 
 mod flusher;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -110,6 +111,20 @@ impl LogStore for ObjectLogStore {
             return Ok(Bytes::new());
         }
         self.gets.exactly(&key, position, u64::from(length), Ok).await
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    async fn read_pieces(
+        &self,
+        fragment: FragmentId,
+        range: Range<u64>,
+        piece_bytes: usize,
+        each: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<()> {
+        self.gets.pieces(&fragment.key(), range, piece_bytes, each).await
     }
 }
 

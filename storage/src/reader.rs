@@ -1,12 +1,23 @@
 //! Reads record batches of one run: from the memory tail if they are still there, else from storage.
 //!
+//! Files are read as asked for: the page cache does the rest. What a read of a store elsewhere brings is shared by all
+//! readers (`chunks`), in two lanes with memory and requests of their own: the near one for what was written lately and for
+//! look-ups, the cold one for everything else. So a replay of everything waits for itself, not others for it. Who goes on
+//! where he ended is read ahead for (`streams`).
+//!
 //! Invariants:
 //! - Whole batches only, and none that reaches to or above the caller's bound: a reader never sees more than the plan
 //!   allows, wherever the bytes come from.
 //! - Bytes from storage are served only after each batch's checksum was compared. A mismatch is `Corrupt`, by name.
 //! - Every byte that a `RunRead` keeps in memory is paid for by the permits in it.
 //! - Only a read that must return something (`at_least_one`) waits for memory. The caller then holds none for the same
-//!   answer yet, so that readers never wait for each other in a circle.
+//!   answer yet, so that readers never wait for each other in a circle. Upkeep, which does hold some, takes no memory of a
+//!   lane, and never waits for who does (`read_whole`).
+
+mod streams;
+mod verify;
+
+mod stored;
 
 mod whole;
 
@@ -14,22 +25,46 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use meta::planted;
 
 use crate::budget::{Budget, Permit};
+use crate::chunks::{ChunkCache, LaneOptions};
 use crate::entry::{HEAD_BYTES, IndexedEntry, Run, TopicPartition};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index_cache::IndexCache;
 use crate::log::LogStore;
 use crate::tail::{Tail, TailRun};
 
+use self::stored::Stored;
+use self::streams::Streams;
+
+pub use self::stored::Lane;
 pub use self::whole::WholeRun;
 
 pub struct Reader {
     tail: Arc<Tail>,
-    store: Arc<dyn LogStore>,
-    indexes: IndexCache,
-    budget: Budget,
+    stored: Arc<Stored>,
+    streams: Streams,
+}
+
+/// What reads from storage may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderOptions {
+    /// Of the indexes of runs that are no longer in the tail.
+    pub index_cache_bytes: usize,
+    pub near: LaneOptions,
+    pub cold: LaneOptions,
+}
+
+impl ReaderOptions {
+    /// Shares of all the memory that a broker may use: a 16th for indexes, a 32nd for the near lane, and three for the
+    /// cold one.
+    pub fn of_memory(memory_bytes: usize) -> Self {
+        Self {
+            index_cache_bytes: memory_bytes / 16,
+            near: LaneOptions::of(memory_bytes / 32, 16),
+            cold: LaneOptions::of(memory_bytes / 32 * 3, 32),
+        }
+    }
 }
 
 /// What to read of a run.
@@ -56,6 +91,8 @@ pub struct RunRead {
     pub next_offset: i64,
     /// Keep these while the slices live.
     pub permits: Vec<Permit>,
+    /// They did not come from memory that recent appends left.
+    pub stored: bool,
 }
 
 /// The index of a run's entries, wherever it was found.
@@ -76,89 +113,83 @@ impl Deref for EntryIndex {
 }
 
 impl Reader {
-    /// `index_cache_bytes` bounds the indexes kept of runs that are no longer in the tail.
-    pub fn new(tail: Arc<Tail>, store: Arc<dyn LogStore>, budget: Budget, index_cache_bytes: usize) -> Self {
-        Self { tail, store, indexes: IndexCache::new(index_cache_bytes), budget }
+    pub fn new(tail: Arc<Tail>, store: Arc<dyn LogStore>, budget: Budget, options: ReaderOptions) -> Self {
+        let stored = Stored {
+            near: ChunkCache::new(store.clone(), budget.clone(), options.near),
+            cold: ChunkCache::new(store.clone(), budget.clone(), options.cold),
+            indexes: IndexCache::new(options.index_cache_bytes),
+            store,
+            budget,
+        };
+        Self { tail, stored: Arc::new(stored), streams: Streams::default() }
     }
 
     pub fn tail(&self) -> &Arc<Tail> {
         &self.tail
     }
 
+    /// What the readers of one lane share.
+    pub fn chunks(&self, lane: Lane) -> &ChunkCache {
+        self.stored.chunks(lane)
+    }
+
     /// The index of a run's entries: offsets, timestamps and producers of each, without their data.
     pub async fn entry_index(&self, partition: TopicPartition, run: &Run) -> Result<EntryIndex> {
         match self.tail.run(partition, run) {
             Some(run) => Ok(EntryIndex::Tail(run)),
-            None => self.indexes.get(&*self.store, run).await.map(EntryIndex::Stored),
+            None => self.stored.index(self.lane(run), run).await.map(EntryIndex::Stored),
         }
     }
 
     /// Reads from one run.
     pub async fn read(&self, partition: TopicPartition, run: &Run, want: &Want) -> Result<RunRead> {
-        match self.entry_index(partition, run).await? {
-            EntryIndex::Tail(entries) => Ok(read_tail(&entries, run, want)),
-            EntryIndex::Stored(index) => self.read_stored(&index, run, want).await,
-        }
-    }
-
-    async fn read_stored(&self, index: &[IndexedEntry], run: &Run, want: &Want) -> Result<RunRead> {
-        let mut places = want.choose(index);
-        if places.is_empty() {
-            return Ok(RunRead::empty(index, run, want));
-        }
-        let permit = match self.budget.try_take(bytes_of(&index[places.clone()])) {
-            Some(permit) => permit,
-            None if !want.at_least_one => {
-                return Ok(RunRead { next_offset: want.from_offset, ..RunRead::default() });
-            }
+        match self.tail.run(partition, run) {
+            Some(entries) => Ok(read_tail(&entries, run, want)),
             None => {
-                places.end = places.start + 1;
-                let bytes = bytes_of(&index[places.clone()]);
-                // More than the whole budget would never be granted. One batch is bounded far below it when appended.
-                self.budget.take(bytes.min(self.budget.total_bytes())).await
+                let lane = if want.is_look_up() { Lane::Near } else { self.lane(run) };
+                self.stored.read(lane, run, want).await
             }
-        };
-        let chosen = &index[places.clone()];
-        let length = u32::try_from(bytes_of(chosen)).map_err(|_| Error::Corrupt {
-            key: self.store.key(run.fragment),
-            why: "a run is longer than its length can say".to_owned(),
-        })?;
-        let data = self.store.read(run, chosen[0].position, length).await?;
-        self.verify(&data, chosen, run)?;
-        Ok(RunRead {
-            bytes: data.len(),
-            slices: vec![data],
-            next_offset: next_offset(index, &places, run),
-            permits: vec![permit],
-        })
+        }
     }
 
-    fn verify(&self, data: &[u8], chosen: &[IndexedEntry], run: &Run) -> Result<()> {
-        let corrupt = |position: u64, why: &str| Error::Corrupt {
-            key: self.store.key(run.fragment),
-            why: format!("position {}: {why}", run.file_position + position),
-        };
-        if data.len() != bytes_of(chosen) {
-            return Err(corrupt(chosen[0].position, "storage returned another length than asked for"));
+    /// So much of what is stored one answer holds at most, but for what it must hold.
+    pub fn most_stored_bytes(&self) -> usize {
+        if self.stored.store.is_remote() { self.stored.cold.most_at_once() } else { usize::MAX }
+    }
+
+    /// What was written lately is what the log that is being written holds and upkeep has not moved yet.
+    fn lane(&self, run: &Run) -> Lane {
+        let is_recent = !run.fragment.is_tiered() && self.tail.newest_log() == Some(run.fragment.log);
+        if is_recent { Lane::Near } else { Lane::Cold }
+    }
+
+    /// A reader has got a partition's records in these offsets from storage. How much should be read ahead behind them, in
+    /// bytes: more and more, as long as readers go on where they ended.
+    pub fn went_on(&self, partition: TopicPartition, offsets: Range<i64>) -> usize {
+        if !self.stored.store.is_remote() {
+            return 0;
         }
-        let mut rest = data;
-        for entry in chosen {
-            let (bytes, after) = rest.split_at(entry.length as usize);
-            rest = after;
-            let Some((head, body)) = bytes.split_at_checked(HEAD_BYTES) else {
-                return Err(corrupt(entry.position, "an entry is shorter than its head"));
-            };
-            let found = crc32c::crc32c_append(crc32c::crc32c(body), head);
-            if found != entry.checksum && !planted::bug("checksum-not-checked") {
-                let offset = entry.meta.base_offset;
-                return Err(corrupt(entry.position, &format!("the batch at offset {offset} fails its checksum")));
-            }
+        self.streams.follow(partition, offsets).min(self.stored.cold.most_at_once())
+    }
+
+    /// Begins to read so many bytes from this offset on, if less than half of them are here or on their way. `runs` are in
+    /// order; the first one holds the offset.
+    pub fn read_ahead(&self, partition: TopicPartition, runs: Vec<Run>, from_offset: i64, bytes: usize) {
+        let in_tail = |run: &Run| self.tail.run(partition, run).is_some();
+        let runs: Vec<_> = runs.into_iter().take_while(|run| !in_tail(run)).map(|run| (self.lane(&run), run)).collect();
+        if !runs.is_empty() {
+            let stored = self.stored.clone();
+            tokio::spawn(async move { stored.read_ahead(&runs, from_offset, bytes as u64).await });
         }
-        Ok(())
     }
 }
 
 impl Want {
+    /// One batch, whatever it takes: somebody looks for something in it.
+    fn is_look_up(&self) -> bool {
+        self.at_least_one && self.max_bytes == 0
+    }
+
     /// The entries to return: places in the index. Empty if there is nothing, or no room.
     fn choose(&self, index: &[IndexedEntry]) -> Range<usize> {
         let start = index.partition_point(|entry| entry.meta.last_offset < self.from_offset);
@@ -215,7 +246,8 @@ fn read_tail(entries: &TailRun, run: &Run, want: &Want) -> RunRead {
             permits.push(entry.permit.clone());
         }
     }
-    RunRead { slices, bytes: bytes_of(&index[places.clone()]), next_offset: next_offset(index, &places, run), permits }
+    let bytes = bytes_of(&index[places.clone()]);
+    RunRead { slices, bytes, next_offset: next_offset(index, &places, run), permits, stored: false }
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ struct State {
     /// In the order in which they came.
     order: VecDeque<FragmentId>,
     bytes: usize,
+    /// The log of the fragment that came last, kept or not.
+    newest_log: Option<u64>,
 }
 
 struct TailFragment {
@@ -57,6 +59,7 @@ impl Tail {
     /// Takes a durable fragment in, and drops the oldest ones if they are now too many.
     pub fn push(&self, fragment: DurableFragment) {
         let fragment = TailFragment::new(fragment);
+        self.state.lock().newest_log = Some(fragment.fragment.index.fragment.log);
         if fragment.bytes > self.max_bytes {
             return;
         }
@@ -91,6 +94,11 @@ impl Tail {
         }
         drop(state);
         drop(dropped);
+    }
+
+    /// The log that is being written, as far as it is known here.
+    pub fn newest_log(&self) -> Option<u64> {
+        self.state.lock().newest_log
     }
 
     /// The entries of a partition's run, if they are still here.

@@ -209,7 +209,7 @@ impl Fetch {
                 (Ok(plan), Some(partition)) => {
                     answers.push(asked.empty_answer(plan.bounds));
                     if !plan.runs.is_empty() {
-                        let (partition, offset, max_bytes) = (partition.id(), asked.offset, asked.max_bytes);
+                        let (partition, offset, max_bytes) = (partition.clone(), asked.offset, asked.max_bytes);
                         jobs.push((place, ReadJob { partition, offset, plan, max_bytes }));
                     }
                 }

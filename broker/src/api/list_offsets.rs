@@ -246,17 +246,18 @@ async fn look_inside(
     }
 }
 
-/// Header and records of one batch that is in one piece (from storage) or in two (from memory).
+/// Header and records of one batch: in one piece, in two from memory, in any from storage.
 fn split_batch(slices: &[Bytes]) -> Option<(BatchHeader, Bytes)> {
-    match slices {
-        [whole] => {
-            let header = BatchHeader::parse(whole)?;
-            Some((header, whole.slice(HEADER_BYTES..)))
-        }
-        [head, body] => {
-            let header = BatchHeader::parse_parts(head.first_chunk()?, body)?;
-            Some((header, body.slice(HEADER_BYTES - HEAD_BYTES..)))
-        }
-        _ => None,
+    if let [head, body] = slices
+        && head.len() == HEAD_BYTES
+    {
+        let header = BatchHeader::parse_parts(head.first_chunk()?, body)?;
+        return Some((header, body.slice(HEADER_BYTES - HEAD_BYTES..)));
     }
+    let whole = match slices {
+        [whole] => whole.clone(),
+        pieces => Bytes::from(pieces.concat()),
+    };
+    let header = BatchHeader::parse(&whole)?;
+    Some((header, whole.slice(HEADER_BYTES..)))
 }

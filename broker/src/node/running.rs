@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 
 use meta::store::MetaStore;
-use storage::budget::Budget;
+use storage::budget::{Budget, Reclaim};
 use storage::folder::Folder;
 use storage::log::{DurableSink, Log};
 use storage::manifest::ManifestStore;
-use storage::reader::Reader;
+use storage::reader::{Lane, Reader, ReaderOptions};
 use storage::tail::Tail;
 use tokio::sync::{Semaphore, watch};
 
@@ -25,9 +25,6 @@ use crate::wire::memory::ReceiveMemory;
 
 use super::recovery::{TakenOver, replay, take_over};
 use super::{Ended, NodeParts, StartError};
-
-/// Of the budget's bytes, this share caches indexes of fragments.
-const INDEX_CACHE_SHARE: usize = 16;
 
 /// A running broker. Dropping it without `shut_down` is like a crash, but for the tasks that its runtime still holds.
 pub struct Node {
@@ -51,17 +48,11 @@ impl Node {
 
         let budget = Budget::new(ReceiveMemory::main_bytes(config.memory_bytes, config.request_max_bytes));
         let tail = Arc::new(Tail::new(config.tail_bytes));
-        let (evicted, writing) = (Arc::downgrade(&tail), Arc::new(OnceLock::<Weak<dyn Log>>::new()));
-        let written = writing.clone();
-        budget.on_shortage(Arc::new(move || {
-            let has_given = evicted.upgrade().is_some_and(|tail| tail.evict_oldest());
-            if !has_given && let Some(log) = written.get().and_then(Weak::upgrade) {
-                log.memory_is_short();
-            }
-            has_given
-        }));
-        let index_cache_bytes = config.memory_bytes / INDEX_CACHE_SHARE;
-        let reader = Reader::new(tail, taken.logs.clone(), budget.clone(), index_cache_bytes);
+        let options = ReaderOptions::of_memory(config.memory_bytes);
+        let reader = Reader::new(tail.clone(), taken.logs.clone(), budget.clone(), options);
+        parts.metrics.show_reads(Lane::ALL.map(|lane| (lane.name(), reader.chunks(lane).clone())));
+        let writing = Arc::new(OnceLock::<Weak<dyn Log>>::new());
+        budget.on_shortage(give_memory_back(&reader, writing.clone()));
 
         let ownership = Ownership::new();
         let partitions = Arc::new(Partitions::new(config.clone(), reader, ownership.clone()));
@@ -158,6 +149,20 @@ impl Node {
             Err(error) => Ended::Failed(format!("could not seal the log: {error}")),
         }
     }
+}
+
+/// What to do when memory is short: what old data left in memory goes before what recent data did.
+fn give_memory_back(reader: &Reader, writing: Arc<OnceLock<Weak<dyn Log>>>) -> Arc<Reclaim> {
+    let tail = Arc::downgrade(reader.tail());
+    let lanes = [Lane::Cold, Lane::Near].map(|lane| reader.chunks(lane).downgrade());
+    Arc::new(move || {
+        let has_given = lanes.iter().any(|lane| lane.upgrade().is_some_and(|chunks| chunks.evict_oldest()))
+            || tail.upgrade().is_some_and(|tail| tail.evict_oldest());
+        if !has_given && let Some(log) = writing.get().and_then(Weak::upgrade) {
+            log.memory_is_short();
+        }
+        has_given
+    })
 }
 
 /// Begins to look after what was and will be acknowledged.

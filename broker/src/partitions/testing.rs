@@ -5,7 +5,7 @@ use std::sync::Arc;
 use storage::budget::Budget;
 use storage::entry::TopicPartition;
 use storage::log::{DurableSink, Log};
-use storage::reader::Reader;
+use storage::reader::{Reader, ReaderOptions};
 use storage::tail::Tail;
 use uuid::Uuid;
 
@@ -28,7 +28,8 @@ impl Rig {
     /// Nothing opened and nothing led yet. With a tail of 0 bytes everything is read from the store.
     pub fn new(tail_bytes: usize) -> Self {
         let store = Arc::new(FakeStore::default());
-        let reader = Reader::new(Arc::new(Tail::new(tail_bytes)), store.clone(), Budget::new(1 << 30), 1 << 20);
+        let options = ReaderOptions::of_memory(16 << 20);
+        let reader = Reader::new(Arc::new(Tail::new(tail_bytes)), store.clone(), Budget::new(1 << 30), options);
         let ownership = Ownership::new();
         let log = FakeLog::new(4);
         let guarded: Arc<dyn Log> = log.clone();

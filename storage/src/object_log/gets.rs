@@ -7,11 +7,13 @@
 //! which is the whole of a small object and tells the length of a larger one, whose end is then read by its position. A
 //! store says by itself that it is like that: the client refuses such a range before anything is sent.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use object_store::{GetOptions, GetRange, ObjectStore, path::Path};
 use tokio::time::{sleep, timeout};
 
@@ -41,6 +43,15 @@ pub(crate) struct Gets {
 enum Failure {
     Missing,
     Store(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Failure {
+    fn of(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => Self::Missing,
+            error => Self::Store(Box::new(error)),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -110,11 +121,75 @@ impl Gets {
         .await
     }
 
+    /// The same for many bytes: each piece, of `piece_bytes` but for the last, is handed over as soon as it is there, in an
+    /// allocation of its own. Ends early, without an error, where the object ends. What was handed over before a failure
+    /// is good as far as can be told from here, and is not asked for again.
+    pub async fn pieces(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+        piece_bytes: usize,
+        each: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<()> {
+        let mut backoff = BACKOFF;
+        let mut failed: Box<dyn std::error::Error + Send + Sync> = Box::new(Broken::NotTried);
+        let mut at = range.start;
+        for _ in 0..ATTEMPTS {
+            match self.stream(key, &mut at, range.end, piece_bytes, each).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Missing) => return Err(Error::Missing { key: key.to_string() }),
+                Err(Failure::Store(error)) => failed = error,
+            }
+            tracing::debug!(%key, error = %failed, "reading on");
+            sleep(backoff).await;
+            backoff *= 2;
+        }
+        Err(Error::Unavailable { what: format!("reading {key}"), source: failed })
+    }
+
+    /// One attempt: moves `at` to behind what was handed over.
+    async fn stream(
+        &self,
+        key: &Path,
+        at: &mut u64,
+        end: u64,
+        piece_bytes: usize,
+        each: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<(), Failure> {
+        let options = GetOptions { range: Some(GetRange::Bounded(*at..end)), ..GetOptions::default() };
+        let reply = match timeout(self.call_timeout, self.store.get_opts(key, options)).await {
+            Ok(reply) => reply.map_err(Failure::of)?,
+            Err(_) => return Err(Failure::Store(Box::new(Broken::TimedOut(self.call_timeout)))),
+        };
+        let end = end.min(reply.meta.size);
+        let room = |at: u64| BytesMut::with_capacity(piece_bytes.min(end.saturating_sub(at) as usize));
+        let mut body = reply.into_stream();
+        let mut piece = room(*at);
+        while *at < end {
+            let mut part = match timeout(self.call_timeout, body.next()).await {
+                Ok(Some(part)) => part.map_err(Failure::of)?,
+                Ok(None) => {
+                    let wanted = (end - *at).min(piece_bytes as u64);
+                    return Err(Failure::Store(Box::new(Broken::Length { found: piece.len() as u64, wanted })));
+                }
+                Err(_) => return Err(Failure::Store(Box::new(Broken::TimedOut(self.call_timeout)))),
+            };
+            while !part.is_empty() && *at < end {
+                let wanted = piece_bytes.min((end - *at) as usize);
+                piece.extend_from_slice(&part.split_to(part.len().min(wanted - piece.len())));
+                if piece.len() == wanted {
+                    *at += wanted as u64;
+                    each(std::mem::replace(&mut piece, room(*at)).freeze());
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn fetch(&self, key: &Path, range: GetRange) -> Result<Got, Failure> {
         let got = match timeout(self.call_timeout, self.ask(key, &range)).await {
             Ok(Ok(got)) => got,
-            Ok(Err(object_store::Error::NotFound { .. })) => return Err(Failure::Missing),
-            Ok(Err(error)) => return Err(Failure::Store(Box::new(error))),
+            Ok(Err(error)) => return Err(Failure::of(error)),
             Err(_) => return Err(Failure::Store(Box::new(Broken::TimedOut(self.call_timeout)))),
         };
         let wanted = match range {

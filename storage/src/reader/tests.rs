@@ -1,6 +1,7 @@
 //! Tests of reads within one run, the same from the tail and from storage; flipped bits; memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use meta::error::ErrorKind;
@@ -10,16 +11,25 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::entry::{Entry, FragmentId, FragmentIndex};
+use crate::error::Error;
 use crate::fragment::{FragmentBuilder, decode_run_index};
 use crate::log::{DurableFragment, DurableSink, Log};
 use crate::samples::{bytes_of as entry_bytes, entry, partition};
 
+mod remote;
+
 /// Fragments' bytes in memory.
 #[derive(Default)]
-struct Stored(Mutex<BTreeMap<FragmentId, Vec<u8>>>);
+struct Kept {
+    fragments: Mutex<BTreeMap<FragmentId, Vec<u8>>>,
+    is_remote: bool,
+    /// So many reads get flipped bits, different ones each time.
+    damaged: AtomicUsize,
+    reads: AtomicUsize,
+}
 
 #[async_trait]
-impl LogStore for Stored {
+impl LogStore for Kept {
     async fn open(&self, _: u64, _: Incarnation, _: Arc<dyn DurableSink>) -> Result<Arc<dyn Log>> {
         unreachable!("only reads")
     }
@@ -45,16 +55,57 @@ impl LogStore for Stored {
     }
 
     async fn read(&self, run: &Run, position: u64, length: u32) -> Result<Bytes> {
-        let fragments = self.0.lock();
-        let fragment = fragments.get(&run.fragment).ok_or_else(|| Error::Missing { key: self.key(run.fragment) })?;
-        let begin = position as usize;
-        Ok(Bytes::copy_from_slice(&fragment[begin..begin + length as usize]))
+        self.take(run.fragment, position..position + u64::from(length))
     }
+
+    fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    async fn read_pieces(
+        &self,
+        fragment: FragmentId,
+        range: Range<u64>,
+        piece_bytes: usize,
+        each: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<()> {
+        let size = self.fragments.lock().get(&fragment).map_or(0, Vec::len) as u64;
+        let bytes = self.take(fragment, range.start..range.end.min(size).max(range.start))?;
+        bytes.chunks(piece_bytes).for_each(|piece| each(Bytes::copy_from_slice(piece)));
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn take(&self, fragment: FragmentId, range: Range<u64>) -> Result<Bytes> {
+        let number = self.reads.fetch_add(1, Ordering::SeqCst);
+        let fragments = self.fragments.lock();
+        let stored = fragments.get(&fragment).ok_or_else(|| Error::Missing { key: self.key(fragment) })?;
+        let mut bytes = stored[range.start as usize..range.end as usize].to_vec();
+        if self.damaged.load(Ordering::SeqCst) > 0 {
+            self.damaged.fetch_sub(1, Ordering::SeqCst);
+            bytes.iter_mut().for_each(|byte| *byte ^= 1 << (number % 8));
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// Where a fragment is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Tail,
+    File,
+    Remote,
+}
+
+fn options() -> ReaderOptions {
+    let lane = LaneOptions { chunk_bytes: 128, get_chunks: 4, max_bytes: 64 * 128, gets: 4, ahead_gets: 4 };
+    ReaderOptions { index_cache_bytes: 1 << 20, near: lane, cold: lane }
 }
 
 struct Fixture {
     reader: Reader,
-    store: Arc<Stored>,
+    store: Arc<Kept>,
     budget: Budget,
     entries: Vec<Entry>,
     run: Run,
@@ -65,7 +116,7 @@ fn p() -> TopicPartition {
 }
 
 /// One run of four batches: offsets 10..12, 12..13, 13..20, 20..21, of 100 bytes each; between two other partitions.
-fn fixture(in_tail: bool, budget_bytes: usize) -> Fixture {
+fn fixture(place: Place, budget_bytes: usize) -> Fixture {
     let entries: Vec<_> = [(10, 2), (12, 1), (13, 7), (20, 1)]
         .into_iter()
         .map(|(base, records)| entry(p(), base, records, 100 - HEAD_BYTES))
@@ -74,12 +125,12 @@ fn fixture(in_tail: bool, budget_bytes: usize) -> Fixture {
     let id = FragmentId { log: 4, segment: 2, fragment: 9 };
     let encoded = entries.iter().cloned().chain(others).collect::<FragmentBuilder>().finish(id, Incarnation(1), None);
     let run = encoded.index.runs.iter().find(|run| run.partition == p()).unwrap().run;
-    let store = Arc::new(Stored::default());
-    store.0.lock().insert(id, encoded.parts.concat());
-    let tail = Arc::new(Tail::new(if in_tail { 1 << 20 } else { 0 }));
+    let store = Arc::new(Kept { is_remote: place == Place::Remote, ..Kept::default() });
+    store.fragments.lock().insert(id, encoded.parts.concat());
+    let tail = Arc::new(Tail::new(if place == Place::Tail { 1 << 20 } else { 0 }));
     tail.push(DurableFragment { index: encoded.index, entries: encoded.entries });
     let budget = Budget::new(budget_bytes);
-    let reader = Reader::new(tail, store.clone(), budget.clone(), 1 << 20);
+    let reader = Reader::new(tail, store.clone(), budget.clone(), options());
     Fixture { reader, store, budget, entries, run }
 }
 
@@ -101,8 +152,8 @@ impl Fixture {
 
 #[tokio::test]
 async fn whole_batches_within_bounds_from_tail_and_storage() {
-    for in_tail in [true, false] {
-        let f = fixture(in_tail, 1 << 20);
+    for place in [Place::Tail, Place::File, Place::Remote] {
+        let f = fixture(place, 1 << 20);
         assert_eq!(f.expect(want(10, 21, 1000, false), 0..4).await, 21);
         assert_eq!(f.expect(want(0, i64::MAX, 1000, false), 0..4).await, 21);
         assert_eq!(f.expect(want(11, 21, 1000, false), 0..4).await, 21, "begins with the batch that holds it");
@@ -120,7 +171,7 @@ async fn whole_batches_within_bounds_from_tail_and_storage() {
 
 #[tokio::test]
 async fn a_read_from_storage_is_paid_for() {
-    let f = fixture(false, 400);
+    let f = fixture(Place::File, 400);
     let read = f.reader.read(p(), &f.run, &want(10, 21, 1000, false)).await.unwrap();
     assert_eq!((read.bytes, f.budget.used_bytes()), (400, 400));
     let refused = f.reader.read(p(), &f.run, &want(10, 21, 1000, false)).await.unwrap();
@@ -131,7 +182,7 @@ async fn a_read_from_storage_is_paid_for() {
 
 #[tokio::test]
 async fn a_read_that_must_answer_waits_for_the_memory_of_one_batch() {
-    let f = fixture(false, 400);
+    let f = fixture(Place::File, 400);
     let held = f.budget.take_anyway(350);
     let wanted = want(10, 21, 1000, true);
     let mut reading = std::pin::pin!(f.reader.read(p(), &f.run, &wanted));
@@ -149,7 +200,7 @@ async fn a_read_that_must_answer_waits_for_the_memory_of_one_batch() {
 
 #[tokio::test]
 async fn the_tail_keeps_its_permits_alive_in_the_answer() {
-    let f = fixture(true, 1 << 20);
+    let f = fixture(Place::Tail, 1 << 20);
     let read = f.reader.read(p(), &f.run, &want(10, 21, 1000, false)).await.unwrap();
     assert_eq!(read.permits.len(), 4, "one for each allocation");
     assert_eq!(f.budget.used_bytes(), 0, "they were paid for by whoever received them");
@@ -158,9 +209,9 @@ async fn the_tail_keeps_its_permits_alive_in_the_answer() {
 
 #[tokio::test]
 async fn flipped_bits_are_never_served() {
-    let f = fixture(false, 1 << 20);
+    let f = fixture(Place::File, 1 << 20);
     let position = f.run.position + 150; // in the second batch
-    f.store.0.lock().get_mut(&f.run.fragment).unwrap()[position as usize] ^= 1;
+    f.store.fragments.lock().get_mut(&f.run.fragment).unwrap()[position as usize] ^= 1;
     let error = f.reader.read(p(), &f.run, &want(10, 21, 1000, false)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     let (text, begin) = (error.to_string(), f.run.position + 100);
@@ -172,19 +223,19 @@ async fn flipped_bits_are_never_served() {
 
 #[tokio::test]
 async fn a_damaged_index_is_corrupt_and_a_missing_fragment_retriable() {
-    let f = fixture(false, 1 << 20);
+    let f = fixture(Place::File, 1 << 20);
     let position = f.run.index_position as usize + 3;
-    f.store.0.lock().get_mut(&f.run.fragment).unwrap()[position] ^= 1;
+    f.store.fragments.lock().get_mut(&f.run.fragment).unwrap()[position] ^= 1;
     let error = f.reader.read(p(), &f.run, &want(10, 21, 1000, false)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    f.store.0.lock().clear();
+    f.store.fragments.lock().clear();
     let error = f.reader.read(p(), &f.run, &want(10, 21, 1000, false)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Retriable);
 }
 
 #[tokio::test]
 async fn the_entry_index_is_the_same_from_both() {
-    let (tail, stored) = (fixture(true, 1 << 20), fixture(false, 1 << 20));
+    let (tail, stored) = (fixture(Place::Tail, 1 << 20), fixture(Place::File, 1 << 20));
     let from_tail = tail.reader.entry_index(p(), &tail.run).await.unwrap();
     let from_storage = stored.reader.entry_index(p(), &stored.run).await.unwrap();
     assert!(matches!(from_tail, EntryIndex::Tail(_)) && matches!(from_storage, EntryIndex::Stored(_)));

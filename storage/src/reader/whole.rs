@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Reader, Want};
+use super::{EntryIndex, Reader, Want, read_tail};
 use crate::budget::Permit;
 use crate::entry::{IndexedEntry, Run, TopicPartition};
 use crate::error::{Error, Result};
@@ -18,15 +18,22 @@ pub struct WholeRun {
 }
 
 impl Reader {
-    /// Waits for memory if it has to: the caller bounds what it holds at a time far below the budget.
+    /// Waits for memory if it has to: the caller bounds what it holds at a time far below the budget. Of the lanes of other
+    /// readers it takes nothing, and never waits for those who do: it holds memory while it waits for more.
     pub async fn read_whole(&self, partition: TopicPartition, run: &Run) -> Result<WholeRun> {
-        let index = self.entry_index(partition, run).await?;
+        let index = match self.tail.run(partition, run) {
+            Some(run) => EntryIndex::Tail(run),
+            None => EntryIndex::Stored(self.stored.index_of_store(run).await?),
+        };
         let mut whole = WholeRun::default();
         let mut pieces = VecDeque::new();
         let mut from_offset = run.base_offset;
         while from_offset < run.next_offset {
             let want = Want { from_offset, below_offset: i64::MAX, max_bytes: usize::MAX, at_least_one: true };
-            let read = self.read(partition, run, &want).await?;
+            let read = match &index {
+                EntryIndex::Tail(entries) => read_tail(entries, run, &want),
+                EntryIndex::Stored(index) => self.stored.read_exactly(index, run, &want).await?,
+            };
             if read.next_offset <= from_offset {
                 let key = run.fragment.to_string();
                 return Err(Error::Corrupt { key, why: format!("nothing can be read at offset {from_offset}") });

@@ -4,22 +4,26 @@
 //! partition that has one is returned whatever its size; what is returned of a partition is contiguous and begins with
 //! the batch that holds the offset asked for; a partition that cannot be read fails alone.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::future::join_all;
 use kafka_protocol::ResponseError;
 use meta::error::ErrorKind;
 use storage::budget::Permit;
-use storage::entry::{Run, TopicPartition};
+use storage::entry::Run;
 use storage::error::Error;
 use storage::reader::{Reader, RunRead, Want};
 
 use crate::error::code_for;
-use crate::partition::FetchPlan;
+use crate::partition::{FetchPlan, Partition};
+
+/// Runs that are read ahead at most: each can cost a request to the store.
+const MAX_RUNS_AHEAD: usize = 64;
 
 /// One partition that has data to be read.
-#[derive(Debug)]
 pub struct ReadJob {
-    pub partition: TopicPartition,
+    pub partition: Arc<Partition>,
     pub offset: i64,
     pub plan: FetchPlan,
     /// The client's limit for this partition.
@@ -33,6 +37,8 @@ pub struct ReadResult {
     pub bytes: usize,
     pub permits: Vec<Permit>,
     pub error: Option<ResponseError>,
+    /// Some of it did not come from the memory tail.
+    pub stored: bool,
     /// It is not where the plan says: it was moved since, and is to be planned anew.
     pub moved: bool,
 }
@@ -48,6 +54,10 @@ pub async fn read_all(reader: &Reader, jobs: &[ReadJob], max_bytes: usize) -> Ve
     {
         let result = job.read(reader, job.max_bytes.min(left), true).await;
         left = left.saturating_sub(result.bytes);
+        if result.stored {
+            // However long its client takes to receive it, it must not hold all the memory of those who read old data.
+            left = left.min(reader.most_stored_bytes());
+        }
         results.push(result);
     }
     // The others share what is left, as far as their plans can use it, and are read at the same time.
@@ -69,7 +79,7 @@ impl ReadJob {
             return result;
         }
         let want = self.want(self.offset, max_bytes, at_least_one);
-        let mut next_offset = match reader.read(self.partition, first, &want).await {
+        let mut next_offset = match reader.read(self.partition.id(), first, &want).await {
             Ok(read) => result.take(read),
             Err(error) => {
                 result.moved = matches!(error, Error::Missing { .. });
@@ -89,7 +99,7 @@ impl ReadJob {
                 room = room.saturating_sub(run.length as usize);
             }
         }
-        let reads = wants.iter().map(|(run, want)| reader.read(self.partition, run, want));
+        let reads = wants.iter().map(|(run, want)| reader.read(self.partition.id(), run, want));
         let reads = join_all(reads.collect::<Vec<_>>()).await;
         for ((run, _), read) in wants.iter().zip(reads) {
             if next_offset != run.base_offset {
@@ -104,7 +114,29 @@ impl ReadJob {
                 }
             }
         }
+        if result.stored {
+            self.read_ahead(reader, next_offset);
+        }
         result
+    }
+
+    /// Whoever reads on where he ended finds what comes next in memory.
+    fn read_ahead(&self, reader: &Reader, next_offset: i64) {
+        let id = self.partition.id();
+        let bytes = reader.went_on(id, self.offset..next_offset);
+        if bytes == 0 || next_offset >= self.plan.bounds.high_watermark {
+            return;
+        }
+        let runs = self.partition.inspect(|index| {
+            let mut found = 0;
+            let enough = |run: &&Run| {
+                let wanted = found < bytes;
+                found += run.length as usize;
+                wanted
+            };
+            index.runs_from(next_offset).take(MAX_RUNS_AHEAD).take_while(enough).copied().collect()
+        });
+        reader.read_ahead(id, runs, next_offset, bytes);
     }
 
     fn want(&self, from_offset: i64, max_bytes: usize, at_least_one: bool) -> Want {
@@ -112,7 +144,7 @@ impl ReadJob {
     }
 
     fn report(&self, error: &Error) -> ResponseError {
-        let (partition, offset) = (self.partition, self.offset);
+        let (partition, offset) = (self.partition.id(), self.offset);
         match error.kind() {
             ErrorKind::Corrupt => tracing::error!(%partition, offset, %error, "stored data is damaged"),
             _ => tracing::warn!(%partition, offset, %error, "could not read"),
@@ -127,6 +159,7 @@ impl ReadResult {
         self.records.extend(read.slices);
         self.permits.extend(read.permits);
         self.bytes += read.bytes;
+        self.stored |= read.stored;
         read.next_offset
     }
 }

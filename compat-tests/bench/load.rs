@@ -173,6 +173,18 @@ pub fn drain(address: SocketAddr, load: &Load) -> io::Result<Outcome> {
     })
 }
 
+/// One Fetch of partition 0 from its start; how many records came.
+pub fn fetch_oldest(address: SocketAddr, topic: &str) -> io::Result<u64> {
+    let mut connection = Connection::open(address)?;
+    let end = connection.end_offset(topic, 0)?;
+    let positions = vec![Position { partition: 0, next: 0, end }];
+    let mut reader = Reader { topic: topic.to_owned(), positions, records: 0, latencies: Vec::new() };
+    if end > 0 {
+        reader.fetch(&mut connection)?;
+    }
+    Ok(reader.records)
+}
+
 #[derive(Debug)]
 struct Position {
     partition: usize,

@@ -13,6 +13,8 @@ mod batch;
 
 mod wire;
 
+mod http;
+
 mod crowd;
 
 mod load;
@@ -28,6 +30,10 @@ mod folder;
 mod java;
 
 mod servers;
+
+mod delay;
+
+mod bucket;
 
 mod report;
 
@@ -59,6 +65,9 @@ struct Arguments {
     /// The script that installs, starts and stops Kafka.
     #[arg(long, default_value = "compat-tests/servers/kafka")]
     kafka: PathBuf,
+    /// The script that starts an S3 server.
+    #[arg(long, default_value = "compat-tests/servers/s3")]
+    s3: PathBuf,
     /// The brokers to measure, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "kafka,woodpecker")]
     servers: Vec<Broker>,
@@ -158,6 +167,10 @@ impl Arguments {
                 records_per_s: self.active_per_s.max(1),
                 window: Duration::from_secs(if quick { 10 } else { 20 }),
             },
+            store_script: self.s3.clone(),
+            store_bytes: if quick { 600_000_000 } else { 1_200_000_000 },
+            store_window: Duration::from_secs(if quick { 6 } else { 15 }),
+            lone_records: if quick { 12 } else { 30 },
             limit: Duration::from_secs(60 * self.minutes.unwrap_or(if quick { 4 } else { 14 })),
         }
     }

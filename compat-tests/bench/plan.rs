@@ -21,13 +21,18 @@ use crate::{
 mod crowds;
 mod throughput;
 
+mod s3;
+
+mod flat;
+mod recovery;
+
 const CONNECTIONS: usize = 4;
 /// As many as Java's producer.
 const WINDOW: usize = 5;
 const KAFKA_PORT: u16 = 21_092;
 const WOODPECKER_PORT: u16 = 21_192;
 const SINK_PORT: u16 = 21_292;
-const LATENCY_RECORD_BYTES: usize = 1 << 10;
+const SMALL_RECORD_BYTES: usize = 1 << 10;
 const LATENCY_GAP: Duration = Duration::from_millis(4);
 /// Lets threads go idle that still tidy up after the previous measurement.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -45,6 +50,19 @@ pub enum Section {
     Groups,
     /// Thousands of connections, idle and with little to say.
     Connections,
+    /// Produce on S3, beside plain PUTs and with slow PUTs. Woodpecker alone.
+    S3,
+    /// The same load on few and on many partitions, on S3. Woodpecker alone.
+    Flat,
+    /// Start after kill -9, in a folder and on S3. Woodpecker alone.
+    Recovery,
+}
+
+impl Section {
+    /// Whether it is about Woodpecker only.
+    fn is_alone(self) -> bool {
+        matches!(self, Self::S3 | Self::Flat | Self::Recovery)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +87,14 @@ pub struct Plan {
     pub latency_rounds: usize,
     pub groups: GroupPlan,
     pub connections: ConnectionPlan,
+    /// Starts an S3 server.
+    pub store_script: PathBuf,
+    /// Record values per measurement of what S3 takes.
+    pub store_bytes: u64,
+    /// How long a fixed load on S3 is measured.
+    pub store_window: Duration,
+    /// Records sent one at a time to a slow S3 server, and plain PUTs to compare them with.
+    pub lone_records: usize,
     /// No round is begun, but the first one of each client, that would hardly be finished by then.
     pub limit: Duration,
 }
@@ -115,7 +141,8 @@ impl Run {
         crowd::raise_file_limit(many.max(plan.groups.groups))?;
         fs::create_dir_all(&plan.folder)?;
         let start = || Server::kafka(&plan.kafka_script, plan.folder.join("kafka"), KAFKA_PORT);
-        let kafka = plan.with_kafka.then(start).transpose()?;
+        let with_kafka = plan.with_kafka && plan.sections.iter().any(|section| !section.is_alone());
+        let kafka = with_kafka.then(start).transpose()?;
         if let Some(kafka) = &kafka {
             for batch in &plan.batches {
                 self.warm_up(kafka, *batch, plan.kafka_warm_up_bytes / plan.batches.len() as u64)?;
@@ -136,6 +163,15 @@ impl Run {
             let servers = pair(kafka, woodpecker.as_ref());
             self.latency(&servers)?;
             self.note_memory(&servers)?;
+        }
+        if wants(Section::S3) {
+            self.s3()?;
+        }
+        if wants(Section::Flat) {
+            self.flat()?;
+        }
+        if wants(Section::Recovery) {
+            self.recovery()?;
         }
         if wants(Section::Produce) || wants(Section::Fetch) {
             self.throughput(kafka)?;
@@ -217,7 +253,7 @@ impl Run {
     }
 
     fn latency(&mut self, servers: &[&Server]) -> io::Result<()> {
-        let record_bytes = LATENCY_RECORD_BYTES;
+        let record_bytes = SMALL_RECORD_BYTES;
         let case = Case { kind: Kind::Latency, partitions: 1, record_bytes, batch_bytes: 0 };
         let load = self.load(case, 0);
         for server in servers {

@@ -9,7 +9,10 @@ use crate::servers::Who;
 
 mod figures;
 
+mod sheets;
+
 pub use figures::{Figure, Figures, Table};
+pub use sheets::{Entry, Sheet, Sheets};
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +82,7 @@ pub struct Report {
     pub samples: Vec<Sample>,
     pub folder: Vec<FolderSample>,
     pub figures: Figures,
+    pub sheets: Sheets,
     /// What the machine was like when the run began.
     pub machine: String,
     /// Largest resident set, by server.
@@ -129,6 +133,7 @@ impl Report {
         self.throughput(&mut text, Kind::JavaFetch, "fetch from start to end, Kafka's ConsumerPerformance");
         self.latency(&mut text);
         self.figures.tables(&mut text);
+        self.sheets.tables(&mut text);
         self.limits(&mut text);
         text
     }
@@ -223,7 +228,12 @@ impl Report {
                 "mb_per_s": finite(sample.mb_per_s), "p50_ms": finite(sample.p50_ms), "p99_ms": finite(sample.p99_ms),
             })
         });
-        samples.chain(folder).chain(self.figures.json()).map(|line| format!("{line}\n")).collect()
+        samples
+            .chain(folder)
+            .chain(self.figures.json())
+            .chain(self.sheets.json())
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 }
 

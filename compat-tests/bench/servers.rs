@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     clock::now,
+    http,
     wire::{failed, wait_until_served},
 };
 
@@ -23,6 +24,8 @@ pub enum Who {
     Kafka,
     Woodpecker,
     Sink,
+    /// The S3 server below a broker.
+    Store,
 }
 
 impl Who {
@@ -31,6 +34,7 @@ impl Who {
             Self::Kafka => "kafka",
             Self::Woodpecker => "woodpecker",
             Self::Sink => "sink",
+            Self::Store => "store",
         }
     }
 
@@ -40,6 +44,7 @@ impl Who {
             Self::Kafka => "Kafka",
             Self::Woodpecker => "Woodpecker",
             Self::Sink => "null sink",
+            Self::Store => "S3 server",
         }
     }
 }
@@ -49,8 +54,8 @@ pub struct Server {
     pub who: Who,
     pub address: SocketAddr,
     pid: u32,
-    /// Ours to kill; Kafka's script keeps its own.
-    child: Option<Child>,
+    /// Ours to kill, and how to start it again; Kafka's script keeps its own.
+    child: Option<(Command, Child)>,
     kafka_script: Option<PathBuf>,
     folder: PathBuf,
 }
@@ -73,41 +78,93 @@ impl Server {
     }
 
     pub fn woodpecker(binary: &Path, folder: PathBuf, port: u16) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
-        let log = fs::File::create(folder.join("log"))?;
+        let storage = folder.join("data").to_string_lossy().into_owned();
+        Self::woodpecker_on(binary, folder, port, &storage, &[])
+    }
+
+    /// A broker with its data elsewhere, and with settings as environment variables.
+    pub fn woodpecker_on(
+        binary: &Path,
+        folder: PathBuf,
+        port: u16,
+        storage: &str,
+        environment: &[(String, String)],
+    ) -> io::Result<Self> {
         let mut command = Command::new(binary);
         command.arg("--listen").arg(local(port).to_string()).arg("--http").arg(local(port + 1).to_string());
         // As Kafka is started here: a group that somebody joins is not kept waiting for others.
         command.env("WOODPECKER_GROUP_INITIAL_REBALANCE_DELAY_MS", "0");
-        command.arg("--storage").arg(folder.join("data")).stdout(log.try_clone()?).stderr(log);
-        Self::of_child(Who::Woodpecker, command, folder, port)
+        command.arg("--storage").arg(storage).envs(environment.iter().cloned());
+        Self::of_child(Who::Woodpecker, command, folder, port, wait_until_served)
+    }
+
+    /// A real S3 server, of which every folder in `folder` is a bucket.
+    pub fn store(script: &Path, folder: PathBuf, port: u16) -> io::Result<Self> {
+        let health = Command::new(script).arg("health").output()?;
+        let health = String::from_utf8_lossy(&health.stdout).trim().to_owned();
+        let mut command = Command::new(script);
+        command.arg("run").arg(port.to_string()).arg(folder.join("data"));
+        Self::of_child(Who::Store, command, folder, port, |address, limit| http::wait_for_ok(address, &health, limit))
     }
 
     pub fn sink(folder: PathBuf, port: u16, partitions: usize) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("sink").arg(port.to_string()).arg(partitions.to_string());
-        Self::of_child(Who::Sink, command, folder, port)
+        Self::of_child(Who::Sink, command, folder, port, wait_until_served)
     }
 
-    fn of_child(who: Who, mut command: Command, folder: PathBuf, port: u16) -> io::Result<Self> {
-        let child =
-            command.stdin(Stdio::null()).spawn().map_err(|e| failed(format!("cannot start {command:?}: {e}")))?;
+    /// Starts a process whose output goes to a file in its folder, and waits until it is up.
+    fn of_child(
+        who: Who,
+        mut command: Command,
+        folder: PathBuf,
+        port: u16,
+        is_up: impl Fn(SocketAddr, Duration) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let log = fs::File::create(folder.join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = spawn(&mut command)?;
         let (pid, address) = (child.id(), local(port));
-        let mut server = Self { who, address, pid, child: Some(child), kafka_script: None, folder };
+        let mut server = Self { who, address, pid, child: Some((command, child)), kafka_script: None, folder };
         let deadline = now() + START_LIMIT;
         loop {
-            let served = wait_until_served(address, START_POLL);
-            // Somebody else's server on the same port would answer just as well.
-            if let Some(status) = server.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
-                let log = fs::read_to_string(server.folder.join("log")).unwrap_or_default();
-                return Err(failed(format!("{command:?} ended: {status}\n{log}")));
-            }
+            let served = is_up(address, START_POLL);
+            server.check_alive()?;
             match served {
                 Ok(()) => return Ok(server),
                 Err(error) if now() > deadline => return Err(error),
                 Err(_) => {}
             }
         }
+    }
+
+    /// Somebody else's server on the same port would answer just as well.
+    pub fn check_alive(&mut self) -> io::Result<()> {
+        let Some((command, child)) = &mut self.child else { return Ok(()) };
+        let Some(status) = child.try_wait()? else { return Ok(()) };
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        Err(failed(format!("{command:?} ended: {status}\n{log}")))
+    }
+
+    /// kill -9, and gone.
+    pub fn kill(&mut self) -> io::Result<()> {
+        let Some((_, child)) = &mut self.child else { return Err(failed("not ours to kill")) };
+        child.kill()?;
+        child.wait().map(|_| ())
+    }
+
+    /// The same once more, after it was killed. Does not wait for anything.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        let Some((command, child)) = &mut self.child else { return Err(failed("not ours to start")) };
+        *child = spawn(command)?;
+        self.pid = child.id();
+        Ok(())
+    }
+
+    /// Where a broker of ours shows its metrics and whether it is ready.
+    pub fn http(&self) -> SocketAddr {
+        local(self.address.port() + 1)
     }
 
     /// CPU time of all its threads so far, in seconds.
@@ -133,10 +190,14 @@ impl Server {
     }
 }
 
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    command.spawn().map_err(|error| failed(format!("cannot start {command:?}: {error}")))
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing to do about an error: the run is over, and what is left behind is named by the folder.
-        if let Some(child) = &mut self.child {
+        if let Some((_, child)) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -129,6 +129,7 @@ fn many_connections(server: &Server, plan: &ConnectionPlan, topic: &str) -> io::
     let mut trickle = Trickle {
         topic: topic.to_owned(),
         partitions: TRICKLE_PARTITIONS,
+        partitions_each: 1,
         record_bytes: TRICKLE_RECORD_BYTES,
         records_per_s: plan.records_per_s,
         duration: TRICKLE_WARM_UP,

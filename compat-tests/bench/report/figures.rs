@@ -95,7 +95,7 @@ impl Figures {
 }
 
 /// Three digits that mean something.
-fn readable(value: f64) -> String {
+pub fn readable(value: f64) -> String {
     let decimals = match value.abs() {
         large if large >= 100.0 => 0,
         medium if medium >= 10.0 => 1,

@@ -64,3 +64,22 @@ fn rounds_that_were_left_out_are_told() {
     }
     assert!(report.tables().contains("Medians of 2 to 3 rounds."));
 }
+
+#[test]
+fn a_sheet_has_a_row_for_each_way_and_says_its_circumstances() {
+    let mut report = Report::default();
+    for (round, plain, produced) in [(0, 200.0, 150.0), (1, 100.0, 90.0), (2, 300.0, 240.0)] {
+        for (row, value) in [("plain", plain), ("produced", produced)] {
+            let (row, column) = (row.to_owned(), "MB/s");
+            report.sheets.entries.push(Entry { sheet: Sheet::Throughput, row, column, round, value });
+        }
+    }
+    let (row, column) = ("produced".to_owned(), "of plain");
+    report.sheets.entries.push(Entry { sheet: Sheet::Throughput, row, column, round: 0, value: 0.75 });
+    report.sheets.captions.insert(Sheet::Throughput, "On a made-up server.".to_owned());
+    let tables = report.tables();
+    assert!(tables.contains("| produce on S3, as fast as it goes | MB/s | of plain |"), "{tables}");
+    assert!(tables.contains("| plain | 200 | - |\n| produced | 150 | 0.75 |"), "{tables}");
+    assert!(tables.contains("Medians of 3 rounds. On a made-up server."), "{tables}");
+    assert_eq!(report.json_lines().lines().count(), 7);
+}

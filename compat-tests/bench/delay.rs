@@ -1,0 +1,103 @@
+//! A proxy before an S3 server that makes every PUT take longer, side by side with others, and counts them.
+//!
+//! It takes one request per connection, whole, and passes on the bytes as they were signed. That costs a connection
+//! for each request, which is little beside the delay; without a delay nothing is measured through it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{clock::pause, wire::failed};
+
+/// No head of a request that an S3 client sends is longer.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// A listening proxy, which serves until the process ends.
+#[derive(Debug)]
+pub struct SlowPuts {
+    pub address: SocketAddr,
+    puts: Arc<AtomicU64>,
+}
+
+impl SlowPuts {
+    pub fn before(upstream: SocketAddr, delay: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let (address, puts) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
+        let counter = Arc::clone(&puts);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let counter = Arc::clone(&counter);
+                // A client that goes away ends its thread with an error that nobody needs.
+                thread::spawn(move || exchange(client, upstream, delay, &counter));
+            }
+        });
+        Ok(Self { address, puts })
+    }
+
+    /// PUTs that have arrived so far, of whatever purpose.
+    pub fn puts(&self) -> u64 {
+        self.puts.load(Ordering::Relaxed)
+    }
+}
+
+fn exchange(mut client: TcpStream, upstream: SocketAddr, delay: Duration, puts: &AtomicU64) -> io::Result<()> {
+    let mut request = Vec::with_capacity(16 << 10);
+    let Some(head_bytes) = read_head(&mut client, &mut request)? else { return Ok(()) };
+    let (head, body_bytes) = closing_head(&request[..head_bytes])?;
+    let have = request.len() - head_bytes;
+    request.resize(head_bytes + body_bytes, 0);
+    client.read_exact(&mut request[head_bytes + have..])?;
+    if head.starts_with(b"PUT ") {
+        puts.fetch_add(1, Ordering::Relaxed);
+        pause(delay);
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    server.set_nodelay(true)?;
+    client.set_nodelay(true)?;
+    server.write_all(&head)?;
+    server.write_all(&request[head_bytes..])?;
+    io::copy(&mut server, &mut client).map(|_| ())
+}
+
+/// Reads until the head is there as a whole; its length. None if the client closed before it began.
+fn read_head(client: &mut TcpStream, request: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let mut chunk = [0; 16 << 10];
+    loop {
+        if let Some(at) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok(Some(at + 4));
+        }
+        match client.read(&mut chunk)? {
+            0 if request.is_empty() => return Ok(None),
+            0 => return Err(failed("a request ends too early")),
+            count => request.extend_from_slice(&chunk[..count]),
+        }
+        if request.len() > MAX_HEAD_BYTES + chunk.len() {
+            return Err(failed("a request without an end of its head"));
+        }
+    }
+}
+
+/// The same head, asking for the connection to be closed after the answer, and how long the body is.
+fn closing_head(head: &[u8]) -> io::Result<(Vec<u8>, usize)> {
+    let text = str::from_utf8(head).map_err(|_| failed("a head that is no text"))?;
+    let named = |line: &str, name: &str| {
+        line.split_once(':')
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
+    };
+    let length = text.lines().find_map(|line| named(line, "content-length"));
+    let length = length.map_or(Ok(0), |length| length.parse()).map_err(|_| failed("a body of no length"))?;
+    let kept = text.lines().filter(|line| !line.is_empty() && named(line, "connection").is_none());
+    let lines: Vec<&str> = kept.chain(["Connection: close", "", ""]).collect();
+    Ok((lines.join("\r\n").into_bytes(), length))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What a partition costs: the same load on few and on many, and PUTs by what they are for at full load.
+
+use std::io;
+
+use super::{
+    Run, SETTLE, SMALL_RECORD_BYTES, quiet_disk,
+    s3::{FLUSH_BYTES, NOT_TIERED, puts},
+};
+use crate::{
+    bucket::Bucket,
+    clock::pause,
+    connections::{self, Trickle},
+    crowd::Crowd,
+    http::Metrics,
+    report::Sheet,
+    servers::Server,
+    wire::Connection,
+};
+
+const PARTITIONS: [usize; 3] = [10, 1_000, 10_000];
+const CONNECTIONS: usize = 64;
+/// In one request, a record each: so requests are the same however many partitions there are.
+const PARTITIONS_EACH: usize = 10;
+const RECORDS_PER_S: usize = 5_000;
+/// What is kept for readers is the same for all, and full before the resident set is looked at.
+const TAIL: (&str, &str) = ("WOODPECKER_TAIL_BYTES", "16777216");
+
+impl Run {
+    pub(super) fn flat(&mut self) -> io::Result<()> {
+        let mut bucket = self.start_bucket()?;
+        for round in 0..self.plan.rounds.min(2) {
+            let mut fewest = None;
+            for partitions in PARTITIONS {
+                let resident = self.fixed_load(&mut bucket, round, partitions, fewest)?;
+                fewest.get_or_insert((partitions, resident));
+            }
+        }
+        let caption = format!(
+            "Aim: PUT/s within 10% of each other, the same records/s, a few KiB per partition. S3 server: {}. \
+             {RECORDS_PER_S} records of 1 KiB per second, in requests with one record for each of {PARTITIONS_EACH} \
+             partitions, on {CONNECTIONS} connections; payload signed; nothing is tiered meanwhile. KiB per partition: by \
+             how much the resident set is larger than with {} partitions, runs not yet tiered included.",
+            bucket.server_name, PARTITIONS[0]
+        );
+        self.report.sheets.captions.insert(Sheet::Flat, caption);
+        for round in 0..self.plan.rounds.min(2) {
+            self.full_load(&mut bucket, round)?;
+        }
+        let caption = format!(
+            "Aim: 1.1 for fragments, 1.5 for all. Parts of multipart uploads are counted; flush_bytes is {} MiB, the \
+             interval 100 ms, {} MB of record values.",
+            FLUSH_BYTES >> 20,
+            self.plan.store_bytes / 1_000_000
+        );
+        self.report.sheets.captions.insert(Sheet::Load, caption);
+        Ok(())
+    }
+
+    /// The resident set at its end.
+    fn fixed_load(
+        &mut self,
+        bucket: &mut Bucket,
+        round: usize,
+        partitions: usize,
+        fewest: Option<(usize, u64)>,
+    ) -> io::Result<u64> {
+        let place = bucket.place(true);
+        let settings: Vec<(&str, &str)> = NOT_TIERED.into_iter().chain([TAIL]).collect();
+        let server = self.woodpecker_at(&place, &settings)?;
+        let topic = self.topic();
+        Connection::open(server.address)?.create_topic(&topic, partitions)?;
+        let mut crowd = Crowd::new()?;
+        crowd.open(server.address, CONNECTIONS, &topic)?;
+        let mut trickle = Trickle {
+            topic,
+            partitions,
+            partitions_each: PARTITIONS_EACH,
+            record_bytes: SMALL_RECORD_BYTES,
+            records_per_s: RECORDS_PER_S,
+            duration: self.plan.store_window / 2,
+        };
+        connections::produce(&mut crowd, 0..CONNECTIONS, &trickle)?;
+        trickle.duration = self.plan.store_window;
+        quiet_disk();
+        let (cpu, before) = (server.cpu_s()?, Metrics::read(server.http())?);
+        let outcome = connections::produce(&mut crowd, 0..CONNECTIONS, &trickle)?;
+        let (cpu, after) = (server.cpu_s()? - cpu, Metrics::read(server.http())?);
+        let (elapsed_s, resident) = (outcome.elapsed.as_secs_f64(), server.memory_bytes()?);
+        let growth = fewest.map_or(f64::NAN, |(fewest, least)| {
+            (resident as f64 - least as f64) / f64::from(1 << 10) / (partitions - fewest) as f64
+        });
+        self.entry(
+            Sheet::Flat,
+            &format!("{partitions} partitions"),
+            round,
+            &[
+                ("fragment PUT/s", (puts(&after, "logs") - puts(&before, "logs")) / elapsed_s),
+                ("all PUT/s", (all_puts(&after) - all_puts(&before)) / elapsed_s),
+                ("records/s", outcome.records as f64 / elapsed_s),
+                ("p50 ms", outcome.latency_ms(50)),
+                ("p99 ms", outcome.latency_ms(99)),
+                ("broker CPU-s per minute", cpu * 60.0 / elapsed_s),
+                ("resident set, MiB", resident as f64 / f64::from(1 << 20)),
+                ("KiB per partition", growth),
+            ],
+        );
+        drop((crowd, server));
+        place.remove()?;
+        Ok(resident)
+    }
+
+    fn full_load(&mut self, bucket: &mut Bucket, round: usize) -> io::Result<()> {
+        let rows: [(&str, &[(&str, &str)]); 2] = [("nothing tiered", &NOT_TIERED), ("tiering", &[])];
+        for (row, settings) in rows {
+            let place = bucket.place(true);
+            let server = self.woodpecker_at(&place, settings)?;
+            let before = Metrics::read(server.http())?;
+            let outcome = self.produce_all(&server)?;
+            let after = settled(&server)?;
+            let flushes = outcome.bytes as f64 / FLUSH_BYTES as f64;
+            let per_flush = |purpose| (puts(&after, purpose) - puts(&before, purpose)) / flushes;
+            self.entry(
+                Sheet::Load,
+                row,
+                round,
+                &[
+                    ("fragments", per_flush("logs")),
+                    ("tiered", per_flush("tiered")),
+                    ("manifests", per_flush("manifests")),
+                    ("metadata", per_flush("meta")),
+                    ("all", (all_puts(&after) - all_puts(&before)) / flushes),
+                ],
+            );
+            drop(server);
+            place.remove()?;
+        }
+        Ok(())
+    }
+}
+
+fn all_puts(metrics: &Metrics) -> f64 {
+    let of = |kind| metrics.sum("woodpecker_store_requests_total", &[("kind", kind)]);
+    of("put") + of("part")
+}
+
+/// Upkeep that follows what was produced is part of what it costs.
+fn settled(server: &Server) -> io::Result<Metrics> {
+    let mut last = Metrics::read(server.http())?;
+    loop {
+        pause(3 * SETTLE);
+        let next = Metrics::read(server.http())?;
+        if all_puts(&next) <= all_puts(&last) {
+            return Ok(next);
+        }
+        last = next;
+    }
+}

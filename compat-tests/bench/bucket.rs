@@ -1,5 +1,5 @@
 //! A bucket on a real S3 server of this run, how a broker is told of it, and what it takes plain PUTs to fill it: the
-//! limit of everything that stores its data there.
+//! limit of everything that stores its data there. The same for plain GETs of what is there.
 //!
 //! Plain PUTs are sent by the client that the broker uses too, create-if-absent and signed like the broker's.
 
@@ -12,8 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::{
-    ObjectStore, PutMode, PutOptions, PutPayload, RetryConfig,
+    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     path::Path as Key,
 };
@@ -138,6 +139,39 @@ impl Place {
             let elapsed = now() - since;
             latencies.sort_unstable();
             Ok(Outcome { bytes: (object_bytes * count) as u64, records: count as u64, elapsed, latencies })
+        })
+    }
+
+    /// All record data that a broker has put here, in ranges of `part_bytes`, `parallel` of them on their way at any time.
+    pub fn plain_gets(&self, part_bytes: u64, parallel: usize) -> io::Result<Outcome> {
+        let store = self.store()?;
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let logs = Key::from(format!("{}/logs", self.prefix));
+            let objects: Vec<_> = store.list(Some(&logs)).try_collect().await.map_err(io::Error::other)?;
+            let parts = objects.iter().flat_map(|object| {
+                let begins = (0..object.size).step_by(part_bytes as usize);
+                begins.map(|begin| (object.location.clone(), begin..object.size.min(begin + part_bytes)))
+            });
+            let parts: Arc<[_]> = parts.collect();
+            let since = now();
+            let mut readers = JoinSet::new();
+            for reader in 0..parallel {
+                let (store, parts) = (Arc::clone(&store), Arc::clone(&parts));
+                readers.spawn(async move {
+                    let mut bytes = 0;
+                    for (key, range) in parts.iter().skip(reader).step_by(parallel) {
+                        let got = store.get_range(key, range.clone()).await.map_err(io::Error::other)?;
+                        bytes += got.len() as u64;
+                    }
+                    io::Result::Ok(bytes)
+                });
+            }
+            let mut bytes = 0;
+            while let Some(read) = readers.join_next().await {
+                bytes += read.map_err(|_| failed("a reader of plain GETs panicked"))??;
+            }
+            Ok(Outcome { bytes, records: parts.len() as u64, elapsed: now() - since, latencies: Vec::new() })
         })
     }
 }

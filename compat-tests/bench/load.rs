@@ -185,6 +185,19 @@ pub fn fetch_oldest(address: SocketAddr, topic: &str) -> io::Result<u64> {
     Ok(reader.records)
 }
 
+/// Follows the end of partition 0 from this offset on until so many records have come; when each of them did.
+pub fn tail(address: SocketAddr, topic: &str, from: i64, records: usize) -> io::Result<Vec<Instant>> {
+    let mut connection = Connection::open(address)?;
+    let positions = vec![Position { partition: 0, next: from, end: from + records as i64 }];
+    let mut reader = Reader { topic: topic.to_owned(), positions, records: 0, latencies: Vec::new() };
+    let mut arrivals = Vec::with_capacity(records);
+    while arrivals.len() < records {
+        reader.fetch(&mut connection)?;
+        arrivals.resize(records.min(reader.records as usize), now());
+    }
+    Ok(arrivals)
+}
+
 #[derive(Debug)]
 struct Position {
     partition: usize,

@@ -25,6 +25,7 @@ mod s3;
 
 mod flat;
 mod recovery;
+mod replay;
 
 const CONNECTIONS: usize = 4;
 /// As many as Java's producer.
@@ -56,12 +57,14 @@ pub enum Section {
     Flat,
     /// Start after kill -9, in a folder and on S3. Woodpecker alone.
     Recovery,
+    /// Old data read from S3, alone and while new data is produced and followed.
+    Replay,
 }
 
 impl Section {
     /// Whether it is about Woodpecker only.
     fn is_alone(self) -> bool {
-        matches!(self, Self::S3 | Self::Flat | Self::Recovery)
+        matches!(self, Self::S3 | Self::Flat | Self::Recovery | Self::Replay)
     }
 }
 
@@ -172,6 +175,9 @@ impl Run {
         }
         if wants(Section::Recovery) {
             self.recovery()?;
+        }
+        if wants(Section::Replay) {
+            self.replay()?;
         }
         if wants(Section::Produce) || wants(Section::Fetch) {
             self.throughput(kafka)?;

@@ -18,10 +18,12 @@ pub enum Sheet {
     Load,
     /// Start after kill -9.
     Recovery,
+    /// Old data read from S3 while new data is produced and followed.
+    Replay,
 }
 
 impl Sheet {
-    const ALL: [Self; 5] = [Self::Throughput, Self::Latency, Self::Flat, Self::Load, Self::Recovery];
+    const ALL: [Self; 6] = [Self::Throughput, Self::Latency, Self::Flat, Self::Load, Self::Recovery, Self::Replay];
 
     fn name(self) -> &'static str {
         match self {
@@ -30,6 +32,7 @@ impl Sheet {
             Self::Flat => "flat",
             Self::Load => "s3-load",
             Self::Recovery => "recovery",
+            Self::Replay => "replay",
         }
     }
 
@@ -40,6 +43,7 @@ impl Sheet {
             Self::Flat => "the same load on S3",
             Self::Load => "PUTs per flush_bytes produced, at full load",
             Self::Recovery => "kill -9 and start",
+            Self::Replay => "replay of old data from S3, each PUT 100 ms and each GET 30 ms longer",
         }
     }
 }

@@ -14,6 +14,9 @@ use super::landing::Landing;
 /// So many of the oldest are looked at for one that is better to drop than the very oldest.
 const CANDIDATES: usize = 64;
 
+/// Who has not come for a chunk while all of them were used so many times, on average, does not come.
+const ABANDONED_TURNS: u64 = 4;
+
 /// A chunk by its place: never used for anything else.
 type Key = (FragmentId, u64);
 
@@ -128,13 +131,23 @@ impl Slots {
     /// Takes out what was used least recently, best something that frees memory and that somebody has read.
     pub fn take_any(&mut self) -> Option<Arc<Landing>> {
         let unused = || self.oldest(|slot| !slot.is_in_use());
-        let key = self.oldest(Slot::is_idle).or_else(unused).or_else(|| self.oldest(|_| true))?;
+        let key = self.oldest_idle().or_else(unused).or_else(|| self.oldest(|_| true))?;
         self.remove(key)
     }
 
     /// Takes out what nobody would miss for now, if there is such a chunk.
     pub fn take_idle(&mut self) -> Option<Arc<Landing>> {
-        self.oldest(Slot::is_idle).and_then(|key| self.remove(key))
+        self.oldest_idle().and_then(|key| self.remove(key))
+    }
+
+    /// What was read ahead counts as well, once everything else has been used several times since: whoever it was meant for
+    /// has gone.
+    fn oldest_idle(&self) -> Option<Key> {
+        let abandoned = self.next_use.saturating_sub(ABANDONED_TURNS * self.slots.len() as u64);
+        self.oldest(|slot| {
+            let is_awaited = slot.unread && slot.last_use.is_some_and(|last_use| last_use >= abandoned);
+            !is_awaited && !slot.is_in_use()
+        })
     }
 
     fn oldest(&self, accept: impl Fn(&Slot) -> bool) -> Option<Key> {
@@ -156,9 +169,5 @@ impl Slot {
     /// Dropping it would free no memory now.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.landing) > 1 || self.landing.is_in_use()
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.unread && !self.is_in_use()
     }
 }

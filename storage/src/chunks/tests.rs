@@ -296,6 +296,24 @@ async fn what_was_read_ahead_is_there_is_bounded_and_yields_to_who_waits() {
 }
 
 #[tokio::test]
+async fn what_was_read_ahead_for_who_has_gone_is_dropped_in_the_end() {
+    let lane = lane(16, 1 << 20, true);
+    lane.cache.read_ahead(id(0), chunks(0, 8));
+    lane.settle().await;
+    lane.cache.read_ahead(id(2), chunks(0, 4));
+    lane.settle().await;
+    assert_eq!(lane.gets(), 2, "there is no room for more that nobody has wanted");
+    for number in 0..80 {
+        lane.read(1, chunks(number % 60, 1)).await.unwrap();
+    }
+    assert_eq!(lane.cache.0.slots.lock().unread(), 0);
+    let before = lane.gets();
+    lane.cache.read_ahead(id(2), chunks(0, 4));
+    lane.settle().await;
+    assert_eq!(lane.gets(), before + 1);
+}
+
+#[tokio::test]
 async fn what_is_forgotten_is_read_again() {
     let lane = lane(16, 1 << 20, true);
     let stretch = lane.cache.get(id(0), chunks(0, 2)).await;

@@ -40,8 +40,11 @@ mod snapshots;
 
 mod owner;
 
+mod view;
+
 use owner::Owner;
 use reader::Reader;
+pub use view::{Audit, EmbeddedView, Look};
 
 #[cfg(test)]
 mod tests;

@@ -13,11 +13,15 @@ pub mod faults;
 pub mod keys;
 pub mod records;
 
+pub mod read_only;
+
 pub mod settled;
 
 pub mod probe;
 
 pub mod store;
+
+pub mod frozen;
 
 mod kv;
 mod leases;

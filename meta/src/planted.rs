@@ -62,6 +62,10 @@ pub const BUGS: &[(&str, &str)] = &[
     ("manifest-before-its-data", "the manifest's record names a part that is not written yet (rule 8)"),
     ("unit-deleted-while-referenced", "something is deleted although runs of the manifest lie in it (rule 9)"),
     ("collector-ignores-references", "whatever an earlier start has tiered is taken for an orphan (rule 9)"),
+    ("view-of-a-trimmed-journal", "a look at the metadata takes a number that was trimmed for one never written"),
+    ("view-ends-where-it-was-deleted", "a look takes the first absent fragment for the end though it was deleted"),
+    ("missing-is-damage", "what is not there is reported as damage though nothing refers to it any more (rule 9)"),
+    ("scrub-trusts-the-index", "a scrub does not compare checksums of record data"),
 ];
 
 /// Is this planted bug live?

@@ -1,6 +1,7 @@
 //! The values stored under the keys of `keys::store`, as versioned JSON.
 //!
-//! An unknown field or a newer version is refused by name: an older binary never guesses at newer metadata.
+//! An unknown field or a newer version is refused by name: an older binary never guesses at newer metadata. What has no
+//! field `version` is of version 1; whoever changes what a record means gives it that field, and the next number.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,26 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::seams::Incarnation;
 
+/// The version that this program writes, and the newest that it reads.
+const VERSION: u64 = 1;
+
 /// Encodes a record. Infallible for the types of this module: they hold nothing that JSON cannot.
 pub fn encode<T: Serialize>(record: &T) -> Bytes {
     serde_json::to_vec(record).map(Bytes::from).unwrap_or_default()
 }
 
+/// `Invalid` if a newer program wrote it.
 pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|error| Error::Corrupt { key: key.to_owned(), why: error.to_string() })
+    serde_json::from_slice(value).map_err(|error| match version_of(value) {
+        Some(version) if version > VERSION => Error::Invalid {
+            what: format!("{key} has format version {version}; this program knows up to {VERSION}"),
+        },
+        _ => Error::Corrupt { key: key.to_owned(), why: error.to_string() },
+    })
+}
+
+fn version_of(value: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<serde_json::Value>(value).ok()?.get("version")?.as_u64()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,3 +142,6 @@ pub struct SegmentRecord {
     /// Exclusive: fragments [0, end) are the segment. None while it is being written.
     pub end: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,5 +43,14 @@ pub mod read_pool;
 
 pub mod file_log;
 
+/// What is stored, looked at by one who owns nothing of it.
+pub mod view;
+
+/// Whether what is stored is what was written.
+pub mod scrub;
+
+/// What of all that lies in a storage is needed, and by whom.
+pub mod census;
+
 #[cfg(feature = "testing")]
 pub mod conformance;

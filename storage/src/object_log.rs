@@ -10,7 +10,7 @@ mod options;
 pub(crate) mod gets;
 
 mod fence;
-mod indexes;
+pub(crate) mod indexes;
 
 mod window;
 

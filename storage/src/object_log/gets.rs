@@ -186,6 +186,24 @@ impl Gets {
         Ok(())
     }
 
+    /// The length of an object.
+    pub async fn length(&self, key: &Path) -> Result<u64> {
+        let mut backoff = BACKOFF;
+        let mut failed: Box<dyn std::error::Error + Send + Sync> = Box::new(Broken::NotTried);
+        for _ in 0..ATTEMPTS {
+            let options = GetOptions { head: true, ..GetOptions::default() };
+            match timeout(self.call_timeout, self.store.get_opts(key, options)).await {
+                Ok(Ok(reply)) => return Ok(reply.meta.size),
+                Ok(Err(object_store::Error::NotFound { .. })) => return Err(Error::Missing { key: key.to_string() }),
+                Ok(Err(error)) => failed = Box::new(error),
+                Err(_) => failed = Box::new(Broken::TimedOut(self.call_timeout)),
+            }
+            sleep(backoff).await;
+            backoff *= 2;
+        }
+        Err(Error::Unavailable { what: format!("the length of {key}"), source: failed })
+    }
+
     async fn fetch(&self, key: &Path, range: GetRange) -> Result<Got, Failure> {
         let got = match timeout(self.call_timeout, self.ask(key, &range)).await {
             Ok(Ok(got)) => got,

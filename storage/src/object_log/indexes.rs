@@ -20,9 +20,26 @@ const LARGE_READS: usize = 8;
 
 /// What the end of an object told.
 enum Tail {
-    Whole(FragmentIndex),
+    Fence(FragmentHeader),
+    Whole(FragmentHeader, FragmentIndex),
     /// The footer is longer than what was read.
     Large(FragmentHeader),
+}
+
+/// What stands at a fragment's key.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    Fence(FragmentHeader),
+    Data(FragmentHeader, FragmentIndex),
+}
+
+/// Looks at one key. `Missing` if nothing is there.
+pub(crate) async fn read_stored(gets: &Gets, id: FragmentId) -> Result<Stored> {
+    Ok(match read_tail(gets, id).await? {
+        Tail::Fence(header) => Stored::Fence(header),
+        Tail::Whole(header, index) => Stored::Data(header, index),
+        Tail::Large(header) => Stored::Data(header, read_footer(gets, header).await?),
+    })
 }
 
 /// The indexes of `fragments`, which all exist: any that does not, or is a fence, is a hole in the log.
@@ -32,12 +49,15 @@ pub(super) async fn read_indexes(
     each: &mut (dyn FnMut(FragmentIndex) -> Result<()> + Send),
 ) -> Result<()> {
     let mut indexes = stream::iter(fragments)
-        .map(|id| read_tail(gets, id))
+        .map(|id| async move { present(read_tail(gets, id).await) })
         .buffered(READS)
         .map(|tail| async move {
             match tail? {
-                Tail::Whole(index) => Ok(index),
-                Tail::Large(header) => read_footer(gets, header).await,
+                Tail::Whole(_, index) => Ok(index),
+                Tail::Large(header) => present(read_footer(gets, header).await),
+                Tail::Fence(fence) => {
+                    Err(DecodeError::Damaged("a fence lies below the segment's end").at(fence.id.key()))
+                }
             }
         })
         .buffered(LARGE_READS);
@@ -49,14 +69,14 @@ pub(super) async fn read_indexes(
 
 async fn read_tail(gets: &Gets, id: FragmentId) -> Result<Tail> {
     let key = object::fragment(id.log, id.segment, id.fragment);
-    present(gets.get(&key, GetRange::Suffix(GUESS_BYTES), |got| decode_tail(id, got)).await)
+    gets.get(&key, GetRange::Suffix(GUESS_BYTES), |got| decode_tail(id, got)).await
 }
 
 async fn read_footer(gets: &Gets, header: FragmentHeader) -> Result<FragmentIndex> {
     let id = header.id;
     let key = object::fragment(id.log, id.segment, id.fragment);
     let length = u64::from(header.footer_length);
-    present(gets.exactly(&key, header.footer_position(), length, |footer: Bytes| decode_footer(&header, &footer)).await)
+    gets.exactly(&key, header.footer_position(), length, |footer: Bytes| decode_footer(&header, &footer)).await
 }
 
 fn decode_tail(id: FragmentId, got: Got) -> Result<Tail, DecodeError> {
@@ -66,17 +86,17 @@ fn decode_tail(id: FragmentId, got: Got) -> Result<Tail, DecodeError> {
     if header.id != id {
         return Err(DecodeError::Damaged("its trailer names another fragment"));
     }
-    if header.is_fence() {
-        return Err(DecodeError::Damaged("a fence lies below the segment's end"));
-    }
     if header.total_length() != got.size {
         return Err(DecodeError::Damaged("the object is not as long as its trailer says"));
     }
     if bytes.len() as u64 == got.size && bytes[..HEADER_BYTES] != bytes[trailer..] {
         return Err(DecodeError::Damaged("its header and its trailer differ"));
     }
+    if header.is_fence() {
+        return Ok(Tail::Fence(header));
+    }
     match bytes.len().checked_sub(header.footer_length as usize) {
-        Some(begin) => Ok(Tail::Whole(decode_footer(&header, &bytes[begin..])?)),
+        Some(begin) => Ok(Tail::Whole(header, decode_footer(&header, &bytes[begin..])?)),
         None => Ok(Tail::Large(header)),
     }
 }

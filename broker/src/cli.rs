@@ -12,6 +12,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::keys::{self, KEYS, VARIABLE_PREFIX};
 use crate::config::{ConfigError, Settings};
 
+mod tool;
+
+pub use self::tool::{Inspect, TOOL_KEYS, Task, Tool};
+
 const CONFIG_VARIABLE: &str = "WOODPECKER_CONFIG";
 /// Read by test builds only; see `meta::planted`.
 const PLANTED_BUG_VARIABLE: &str = "WOODPECKER_PLANTED_BUG";
@@ -31,6 +35,10 @@ WAYS TO RUN
       The same with the metadata in etcd. Producers and consumers do not notice when etcd is away for a while.
   woodpecker --storage memory://
       For tests: everything is lost at exit.
+
+  woodpecker inspect --storage s3://bucket/prefix
+  woodpecker verify --storage s3://bucket/prefix
+      Tools that show what is stored, and read and compare all of it, while a broker runs or after it has died.
 
 EXAMPLES
   woodpecker --listen 0.0.0.0:9092 --advertise broker.example.com:9092 --storage /var/lib/woodpecker
@@ -54,6 +62,7 @@ EXIT CODES
   2  refused its settings
   3  fenced: another broker has taken over the storage. Do not restart it, or the two fight for ever
      (systemd: RestartPreventExitStatus=3)
+  4  damage was found (inspect, verify)
 ";
 
 /// What a process was started with.
@@ -87,18 +96,27 @@ impl Invocation {
         command().try_get_matches_from(&self.arguments).is_ok_and(|matches| matches.get_flag(REFERENCE_FLAG))
     }
 
-    /// Everything put together and checked. Reads the configuration file, if one is named.
-    pub fn settings(&self) -> Result<Settings, CliError> {
+    /// Everything put together and checked. Reads the configuration file, if one is named. With the tool that was asked
+    /// for instead of a broker, if one was.
+    pub fn settings(&self) -> Result<(Settings, Option<Tool>), CliError> {
         let matches = command().try_get_matches_from(&self.arguments)?;
+        let (tool, matches) = match tool::chosen(&matches).transpose()? {
+            Some((tool, matches)) => (Some(tool), matches),
+            None => (None, &matches),
+        };
         let mut settings = Settings::default();
+        if tool.is_some() {
+            // Its output is what it was started for.
+            settings.log = "warn".to_owned();
+        }
         let file = matches.get_one::<String>("config").or_else(|| self.environment.get(CONFIG_VARIABLE));
         if let Some(path) = file {
             apply_file(&mut settings, path)?;
         }
         self.apply_environment(&mut settings)?;
-        apply_flags(&mut settings, &matches)?;
+        apply_flags(&mut settings, matches)?;
         settings.check()?;
-        Ok(settings)
+        Ok((settings, tool))
     }
 
     fn apply_environment(&self, settings: &mut Settings) -> Result<(), ConfigError> {
@@ -119,8 +137,9 @@ impl Invocation {
 
 fn apply_flags(settings: &mut Settings, matches: &ArgMatches) -> Result<(), ConfigError> {
     for key in KEYS {
+        // A tool has some of them only.
         if let Some(flag) = &key.flag
-            && let Some(value) = matches.get_one::<String>(key.name)
+            && let Ok(Some(value)) = matches.try_get_one::<String>(key.name)
         {
             key.set(settings, value, &format!("--{}", flag.name))?;
         }
@@ -153,13 +172,19 @@ pub fn command() -> Command {
         .long("config")
         .value_name("FILE")
         .help(format!("A TOML file with any of the settings below. [variable: {CONFIG_VARIABLE}]"));
-    let flags = KEYS.iter().filter_map(|key| {
+    let flag = |key: &keys::Key| {
         let flag = key.flag.as_ref()?;
         let default = key.value(&defaults);
         let help = format!("{} [default: {default}] [variable: {}]", key.help, key.variable());
         Some(Arg::new(key.name).long(flag.name).value_name(flag.value).help(help))
-    });
+    };
+    let of_tools = KEYS.iter().filter(|key| TOOL_KEYS.contains(&key.name)).filter_map(flag);
+    let of_tools: Vec<Arg> = std::iter::once(config.clone()).chain(of_tools).collect();
+    let flags = KEYS.iter().filter_map(flag);
     Command::new("woodpecker")
+        .subcommands(tool::subcommands(&of_tools))
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .args(std::iter::once(config).chain(flags))

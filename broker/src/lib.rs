@@ -37,6 +37,9 @@ pub mod http;
 /// Where the data lives, by URL.
 pub mod storage_url;
 
+/// From settings to a metadata store of its own.
+pub mod metadata_store;
+
 /// The codecs of record batches.
 pub mod compression;
 
@@ -80,3 +83,6 @@ pub mod api;
 
 /// A broker's life, from taking over to its end.
 pub mod node;
+
+/// What looks at a storage without being a broker.
+pub mod tools;

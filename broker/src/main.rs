@@ -10,11 +10,12 @@ use broker::config::{LogFormat, MetadataSetting, Settings, keys};
 use broker::cost::{Costs, show_store};
 use broker::http::{self, Readiness};
 use broker::listener::{Listener, TcpSockets};
+use broker::metadata_store;
 use broker::metrics::Metrics;
 use broker::node::{Ended, Metadata, Node, NodeParts};
 use broker::reference;
 use broker::storage_url::{StorageError, StorageUrl};
-use meta::etcd::{EtcdConfig, EtcdStore, EtcdTiming, EtcdTls};
+use broker::tools::{self, Found};
 use meta::seams::{Incarnation, Random, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 const FAILED: u8 = 1;
 const BAD_SETTINGS: u8 = 2;
 const FENCED: u8 = 3;
+const DAMAGED: u8 = 4;
 
 /// How long tasks that are still running at the end are waited for.
 const LEFTOVERS: Duration = Duration::from_secs(1);
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         print!("{}", reference::markdown());
         return ExitCode::SUCCESS;
     }
-    let settings = match invocation.settings() {
+    let (settings, tool) = match invocation.settings() {
         Ok(settings) => settings,
         Err(CliError::Usage(usage)) => usage.exit(),
         Err(CliError::Config(error)) => {
@@ -52,6 +54,11 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    if let Some(tool) = tool {
+        let found = runtime.block_on(tools::run(&tool, &settings));
+        runtime.shutdown_timeout(LEFTOVERS);
+        return looked(found);
+    }
     let ended = runtime.block_on(run(settings));
     runtime.shutdown_timeout(LEFTOVERS);
     match ended {
@@ -71,6 +78,23 @@ fn main() -> ExitCode {
             let refused = error.downcast_ref::<StorageError>();
             tracing::error!(error = format!("{error:#}"), "could not start");
             ExitCode::from(if matches!(refused, Some(StorageError::Refused { .. })) { BAD_SETTINGS } else { FAILED })
+        }
+    }
+}
+
+/// How a tool has ended.
+fn looked(found: Result<Found, tools::ToolError>) -> ExitCode {
+    match found {
+        Ok(Found::Nothing) => ExitCode::SUCCESS,
+        Ok(Found::Unreadable) => ExitCode::from(FAILED),
+        Ok(Found::Damage) => ExitCode::from(DAMAGED),
+        Err(error) => {
+            eprintln!("woodpecker: {error}");
+            ExitCode::from(match (error.is_usage(), error.is_damage()) {
+                (true, _) => BAD_SETTINGS,
+                (false, true) => DAMAGED,
+                (false, false) => FAILED,
+            })
         }
     }
 }
@@ -157,17 +181,7 @@ async fn run(mut settings: Settings) -> anyhow::Result<Ended> {
 /// Connects to the metadata store, if it is one of its own.
 async fn metadata(settings: &Settings, random: &Random) -> anyhow::Result<Metadata> {
     let MetadataSetting::Etcd(target) = &settings.metadata else { return Ok(Metadata::Embedded) };
-    let read = |key: &str, file: &Option<String>| match file {
-        Some(path) => std::fs::read(path).map(Some).with_context(|| format!("{key}={path}")),
-        None => Ok(None),
-    };
-    let ca = read("etcd_ca_file", &settings.etcd_ca_file)?;
-    let certificate = read("etcd_cert_file", &settings.etcd_cert_file)?;
-    let identity = certificate.zip(read("etcd_key_file", &settings.etcd_key_file)?);
-    let tls = ca.map(|ca| EtcdTls { ca, identity });
-    let config = EtcdConfig { target: target.clone(), tls, timing: EtcdTiming::default() };
-    let store = EtcdStore::open(config, random).await.with_context(|| format!("metadata={target}"))?;
-    Ok(Metadata::Shared(Arc::new(store)))
+    Ok(Metadata::Shared(Arc::new(metadata_store::connect(settings, target, random).await?)))
 }
 
 /// Binds the HTTP listener and serves it until the process ends.

@@ -9,7 +9,7 @@
 //! Embedded metadata is taken over before all this, and its previous owner fenced with that. In etcd everybody may write:
 //! there the comparisons of each transaction alone keep the order (`storage::registry`, `meta::owned`).
 
-mod binding;
+pub mod binding;
 
 mod recovery;
 

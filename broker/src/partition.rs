@@ -15,7 +15,7 @@
 //! - A retry of a pending batch waits for that batch; it is never answered from producer state alone.
 
 mod pending;
-mod producers;
+pub mod producers;
 mod watch;
 
 #[cfg(test)]

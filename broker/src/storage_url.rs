@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use meta::error::ErrorKind;
 use meta::probe::{self, Reason};
+use meta::read_only::ReadOnlyStore;
 use meta::seams::{Incarnation, Random, WallClock};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -101,6 +102,38 @@ impl StorageUrl {
     }
 }
 
+/// A storage that is only looked at.
+pub struct ReadOnlyStorage {
+    pub store: Arc<dyn ObjectStore>,
+    pub is_folder: bool,
+    /// For people: what is behind it.
+    pub description: String,
+}
+
+impl StorageUrl {
+    /// Opens it to be looked at: nothing is created, locked or probed, and whoever uses it cannot write.
+    pub fn open_read_only(&self) -> Result<ReadOnlyStorage, StorageError> {
+        let (store, is_folder, description): (Arc<dyn ObjectStore>, _, _) = match self {
+            Self::Memory => {
+                let why = "what is in memory is gone with its process".to_owned();
+                return Err(StorageError::Refused { given: "memory://".to_owned(), why });
+            }
+            Self::Folder(path) => {
+                let given = path.display().to_string();
+                let unusable = |source| StorageError::Unusable { given: given.clone(), source, hint: String::new() };
+                let root = path.canonicalize().map_err(|error| unusable(error.into()))?;
+                let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| unusable(error.into()))?;
+                (Arc::new(files), true, format!("folder {}", root.display()))
+            }
+            Self::Bucket(provider, url) => {
+                let (bucket, description) = connect(*provider, url)?;
+                (bucket, false, description)
+            }
+        };
+        Ok(ReadOnlyStorage { store: Arc::new(ReadOnlyStore::new(store)), is_folder, description })
+    }
+}
+
 fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result<OpenStorage, StorageError> {
     let given = path.display().to_string();
     let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StorageError::Unusable {
@@ -117,23 +150,30 @@ fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result
     Ok(OpenStorage { store: Arc::new(store), counters, is_billed: false, description, folder })
 }
 
-async fn open_bucket(provider: Provider, url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>, hint: Option<&'static str>| {
-        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-        StorageError::Unusable { given: url.to_string(), source, hint }
-    };
-    let (_, prefix) = ObjectStoreScheme::parse(url).map_err(|error| unusable(Box::new(error), None))?;
+fn unusable(url: &Url, source: Box<dyn std::error::Error + Send + Sync>, hint: Option<&'static str>) -> StorageError {
+    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+    StorageError::Unusable { given: url.to_string(), source, hint }
+}
+
+/// The bucket below its prefix, and what it is for people. Sends nothing yet.
+fn connect(provider: Provider, url: &Url) -> Result<(Arc<dyn ObjectStore>, String), StorageError> {
+    let (_, prefix) = ObjectStoreScheme::parse(url).map_err(|error| unusable(url, Box::new(error), None))?;
     let hint = Some(provider.credentials());
-    let bucket = provider.connect(url).map_err(|error| unusable(Box::new(error), hint))?;
+    let bucket = provider.connect(url).map_err(|error| unusable(url, Box::new(error), hint))?;
     let description = format!("{url} ({bucket})");
-    // Counted by the keys that the rest of the broker knows: without the prefix.
     let bucket: Arc<dyn ObjectStore> =
         if prefix.as_ref().is_empty() { bucket } else { Arc::new(PrefixStore::new(bucket, prefix)) };
+    Ok((bucket, description))
+}
+
+async fn open_bucket(provider: Provider, url: &Url, random: &Random) -> Result<OpenStorage, StorageError> {
+    // Counted by the keys that the rest of the broker knows: without the prefix.
+    let (bucket, description) = connect(provider, url)?;
     let (metered, counters) = MeteredStore::new(bucket);
     let store: Arc<dyn ObjectStore> = Arc::new(metered);
     probe::probe(&store, random).await.map_err(|error| {
         let may_be_credentials = error.kind() == ErrorKind::Retriable || matches!(error.reason, Reason::Refused(_));
-        unusable(Box::new(error), hint.filter(|_| may_be_credentials))
+        unusable(url, Box::new(error), may_be_credentials.then(|| provider.credentials()))
     })?;
     Ok(OpenStorage { store, counters, is_billed: true, description, folder: None })
 }

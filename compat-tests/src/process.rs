@@ -149,6 +149,12 @@ impl Launch {
     pub fn spawn_with(&self, arguments: Vec<String>) -> Broker {
         std::fs::create_dir_all(&self.folder).expect("the broker's folder can be made");
         let output = self.open_log();
+        let mut command = self.command(arguments);
+        command.stdout(output.try_clone().expect("a file handle")).stderr(output);
+        Broker { launch: self.clone(), child: spawn(command), exited: None }
+    }
+
+    fn command(&self, arguments: Vec<String>) -> Command {
         let mut command = mortal(&binary());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -157,8 +163,17 @@ impl Launch {
             }
         }
         command.args(arguments).envs(self.environment.iter().cloned()).current_dir(&self.folder);
-        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file handle")).stderr(output);
-        Broker { launch: self.clone(), child: spawn(command), exited: None }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a tool, with these arguments, on what this broker keeps, to its end.
+    pub fn tool(&self, arguments: &[&str]) -> Ran {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).chain(self.arguments.iter().cloned());
+        let mut command = self.command(arguments.collect());
+        let output = tokio::task::block_in_place(|| command.output()).expect("the binary runs");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// Starts the process and waits until it is ready to serve.
@@ -176,6 +191,14 @@ impl Launch {
         let opened = OpenOptions::new().create(true).append(true).open(self.log_path());
         opened.unwrap_or_else(|error| panic!("{}: {error}", self.log_path().display()))
     }
+}
+
+/// How a tool has ended, and what it said.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 /// A running (or ended) broker. Dropping it kills it.

@@ -8,7 +8,40 @@ use crate::config::LogFormat;
 fn settings(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
     let arguments = std::iter::once("woodpecker").chain(arguments.iter().copied()).map(OsString::from).collect();
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Invocation { arguments, environment }.settings().map_err(|error| error.to_string())
+    Invocation { arguments, environment }.settings().map(|(settings, _)| settings).map_err(|error| error.to_string())
+}
+
+fn tool(arguments: &[&str]) -> Result<(Settings, Option<Tool>), String> {
+    let arguments = std::iter::once("woodpecker").chain(arguments.iter().copied()).map(OsString::from).collect();
+    Invocation { arguments, environment: BTreeMap::new() }.settings().map_err(|error| error.to_string())
+}
+
+#[test]
+fn tools_are_subcommands_with_the_settings_that_concern_them() {
+    let (settings, found) = tool(&["verify", "--storage", "s3://b/p", "--json"]).unwrap();
+    assert_eq!(found, Some(Tool { task: Task::Verify, json: true, progress: false }));
+    assert_eq!((settings.storage.as_str(), settings.log.as_str()), ("s3://b/p", "warn"));
+    let inspected = |arguments: &[&str]| tool(arguments).unwrap().1.map(|tool| tool.task);
+    assert_eq!(inspected(&["inspect"]), Some(Task::Inspect(Inspect::Overview)));
+    assert_eq!(inspected(&["inspect", "logs", "--log", "info"]), Some(Task::Inspect(Inspect::Logs)));
+    let partition = Inspect::Partition { topic: "orders".to_owned(), partition: 3 };
+    assert_eq!(inspected(&["inspect", "partition", "orders", "3"]), Some(Task::Inspect(partition)));
+    assert_eq!(tool(&[]).unwrap().1, None);
+}
+
+#[test]
+fn what_a_tool_does_not_take_is_refused() {
+    for (arguments, named) in [
+        (&["verify", "--listen", "x:1"][..], "--listen"),
+        (&["inspect", "everything"], "everything"),
+        (&["inspect", "partition", "orders"], "<partition>"),
+        (&["inspect", "logs", "orders"], "orders"),
+        (&["--storage", "x", "verify"], "--storage"),
+        (&["verify", "stray"], "stray"),
+    ] {
+        let refused = tool(arguments).unwrap_err();
+        assert!(refused.contains(named), "{arguments:?}: {refused}");
+    }
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {

@@ -76,6 +76,15 @@ pub async fn bind(store: &Arc<dyn ObjectStore>, meta: &dyn MetaStore, random: &R
     }
 }
 
+/// With shared metadata, for one who only looks: fails if it is not this storage's. Makes nothing.
+pub async fn check(store: &Arc<dyn ObjectStore>, meta: &dyn MetaStore) -> Result<(), StartError> {
+    match (object_id(store).await?, key_id(meta).await?) {
+        (Some(object), Some(key)) if object == key => Ok(()),
+        (None, None) => Err(StartError::Mismatch("neither this storage nor this metadata was ever used".to_owned())),
+        _ => Err(StartError::Mismatch("this metadata is not that of this storage: is --metadata as it was?".to_owned())),
+    }
+}
+
 async fn key_id(meta: &dyn MetaStore) -> MetaResult<Option<String>> {
     let found = meta.get(keys::STORAGE).await?;
     found.map(|found| Ok(records::decode::<StorageRecord>(keys::STORAGE, &found.value)?.id)).transpose()
@@ -123,7 +132,7 @@ async fn object_id(store: &Arc<dyn ObjectStore>) -> MetaResult<Option<String>> {
             let id = std::str::from_utf8(&bytes).ok().and_then(|content| content.get(..ID_DIGITS));
             match id.filter(|id| with_checksum(id).as_bytes() == bytes) {
                 Some(id) => Ok(Some(id.to_owned())),
-                // A reply may be damaged on its way: it is read again.
+                // A reply may be damaged on its way: it is read again. (Nor is it this if a newer program wrote it.)
                 None => Err(object_store::Error::Generic { store: "binding", source: Box::new(Damaged) }),
             }
         }

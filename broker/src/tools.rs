@@ -1,0 +1,100 @@
+//! `inspect` and `verify`: what is stored, shown and checked by one who owns nothing of it.
+//!
+//! Invariants: everything is opened read-only, storage (`meta::read_only`) and metadata (`meta::frozen`) alike; nothing is
+//! locked, probed, claimed or written. What a running broker moves or deletes meanwhile is never taken for damage.
+
+mod access;
+
+/// Record batches against what the index says of them.
+mod batches;
+
+mod progress;
+
+/// The documents that are printed, with stable names.
+mod report;
+
+mod text;
+
+mod verify;
+
+mod inspect;
+
+use std::io::Write;
+
+use meta::error::ErrorKind;
+
+use crate::cli::{Task, Tool};
+use crate::config::Settings;
+use crate::storage_url::StorageError;
+
+use self::access::Access;
+use self::progress::Progress;
+
+/// What a tool has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// Nothing that is wrong.
+    Nothing,
+    /// Something could not be read, and so not be judged.
+    Unreadable,
+    Damage,
+}
+
+/// Why a tool has nothing to say.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Metadata(#[from] crate::metadata_store::ConnectError),
+    #[error(transparent)]
+    Binding(#[from] crate::node::StartError),
+    #[error("{description}: nothing is stored here")]
+    Empty { description: String },
+    #[error("there is no partition {topic}-{partition}")]
+    NoPartition { topic: String, partition: i32 },
+    #[error(transparent)]
+    Unreadable(#[from] storage::error::Error),
+    #[error("could not print: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl ToolError {
+    /// It is what was asked for that is wrong.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Storage(StorageError::Refused { .. }) | Self::NoPartition { .. })
+    }
+
+    /// What is stored is damaged so badly that nothing else can be said.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Unreadable(error) if error.kind() == ErrorKind::Corrupt)
+    }
+}
+
+/// Runs a tool and prints what it has to say.
+pub async fn run(tool: &Tool, settings: &Settings) -> Result<Found, ToolError> {
+    let access = Access::open(settings).await?;
+    let progress = Progress::new(tool.progress);
+    let (found, text) = match &tool.task {
+        Task::Verify => {
+            let report = verify::verify(&access, &progress).await?;
+            let text = if tool.json { as_json(&report) } else { text::verification(&report) };
+            (report.found(), text)
+        }
+        Task::Inspect(what) => {
+            let report = inspect::inspect(&access, what, &progress).await?;
+            let text = if tool.json { as_json(&report) } else { text::inspection(&report) };
+            (report.found(), text)
+        }
+    };
+    progress.end();
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(found)
+}
+
+fn as_json(report: &impl serde::Serialize) -> String {
+    // Documents of numbers and text: there is nothing in them that JSON cannot hold.
+    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,71 @@
+//! Opens storage and metadata to be looked at.
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use meta::embedded::{Audit, EmbeddedView};
+use meta::etcd::EtcdStore;
+use meta::frozen::{Freeze, Frozen};
+use meta::seams::Random;
+use meta::settled::Patience;
+use storage::view::{Layout, Source};
+
+use super::ToolError;
+use crate::config::{MetadataSetting, Settings};
+use crate::metadata_store;
+use crate::node::binding;
+use crate::storage_url::StorageUrl;
+
+pub struct Access {
+    pub source: Source,
+    pub metadata: Metadata,
+    pub description: String,
+}
+
+pub enum Metadata {
+    Embedded(EmbeddedView),
+    Etcd { store: EtcdStore, target: String },
+}
+
+impl Access {
+    pub async fn open(settings: &Settings) -> Result<Self, ToolError> {
+        let storage = StorageUrl::parse(&settings.storage)?.open_read_only()?;
+        let layout = if storage.is_folder { Layout::Files } else { Layout::Objects };
+        let metadata = match &settings.metadata {
+            MetadataSetting::Embedded => {
+                binding::refuse_bound(&storage.store).await?;
+                Metadata::Embedded(EmbeddedView::new(storage.store.clone(), Patience::default()))
+            }
+            MetadataSetting::Etcd(target) => {
+                let store = metadata_store::connect(settings, target, &Random::from_os()).await?;
+                binding::check(&storage.store, &store).await?;
+                Metadata::Etcd { store, target: target.to_string() }
+            }
+        };
+        Ok(Self { source: Source::new(storage.store, layout), metadata, description: storage.description })
+    }
+
+    /// Whether anything lies below this prefix, as far as can be seen.
+    pub async fn holds(&self, prefix: object_store::path::Path) -> Result<bool, ToolError> {
+        let first = self.source.store().list(Some(&prefix)).next().await.transpose();
+        let unlisted = |source| storage::error::Error::Unavailable { what: prefix.to_string(), source };
+        Ok(first.map_err(|error| unlisted(Box::new(error)))?.is_some())
+    }
+
+    /// Journal and snapshots, if the metadata consists of them.
+    pub async fn audit(&self) -> Result<Option<Audit>, ToolError> {
+        match &self.metadata {
+            Metadata::Embedded(view) => Ok(Some(view.audit().await.map_err(storage::error::Error::from)?)),
+            Metadata::Etcd { .. } => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl Freeze for Access {
+    async fn freeze(&self) -> meta::error::Result<Frozen> {
+        match &self.metadata {
+            Metadata::Embedded(view) => view.freeze().await,
+            Metadata::Etcd { store, .. } => store.freeze().await,
+        }
+    }
+}

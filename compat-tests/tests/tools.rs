@@ -1,0 +1,308 @@
+//! `woodpecker inspect` and `woodpecker verify` as a user meets them: beside a running broker that moves and deletes data all
+//! the time, on what a dead one has left, and on damage of every kind. They leave no trace.
+
+use std::collections::BTreeMap;
+
+use compat_tests::checker::Rules;
+use compat_tests::clients::{self, LIMIT, watermarks};
+use compat_tests::process::{Launch, Ran};
+use compat_tests::s3::{self, Backend};
+use compat_tests::wait::{alone, until};
+use compat_tests::workload::{Load, Workload};
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use rdkafka::producer::FutureRecord;
+use serde_json::Value;
+
+const INTACT: Option<i32> = Some(0);
+const FAILED: Option<i32> = Some(1);
+const REFUSED: Option<i32> = Some(2);
+const DAMAGED: Option<i32> = Some(4);
+
+/// Runs a tool with JSON output.
+fn json(launch: &Launch, arguments: &[&str]) -> (Ran, Value) {
+    let ran = launch.tool(&[arguments, &["--json"]].concat());
+    let document = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    (ran, document)
+}
+
+fn verify(launch: &Launch) -> Value {
+    let (ran, report) = json(launch, &["verify"]);
+    assert_eq!(ran.code, INTACT, "{}\n{}", ran.out, ran.err);
+    assert_eq!(report["result"], "intact");
+    report
+}
+
+/// Keys of the damage that is found, after the exit code was checked.
+fn damage(launch: &Launch) -> BTreeMap<String, String> {
+    let (ran, report) = json(launch, &["verify"]);
+    assert_eq!(ran.code, DAMAGED, "{}\n{}", ran.out, ran.err);
+    assert_eq!(report["result"], "damaged");
+    let found = report["damage"].as_array().expect("a list").iter();
+    found.map(|damage| (damage["key"].as_str().expect("a key").to_owned(), damage["why"].to_string())).collect()
+}
+
+/// Everything in a storage, with its length and the time of its last change.
+async fn listing(store: &dyn ObjectStore) -> Vec<(String, u64, String)> {
+    let listed: Vec<_> = store.list(None).try_collect().await.expect("a listing");
+    let shown = listed.into_iter().map(|object| {
+        let changed = object.last_modified.to_rfc3339();
+        (object.location.to_string(), object.size, changed)
+    });
+    let mut all: Vec<_> = shown.collect();
+    all.sort();
+    all
+}
+
+/// A broker of this kind, what it stores in, and how it is launched.
+async fn place(backend: Backend, folder: &std::path::Path) -> (Launch, Box<dyn ObjectStore>) {
+    let launch = Launch::new(folder);
+    if backend == Backend::Folder {
+        let data = folder.join("data");
+        std::fs::create_dir_all(&data).expect("a folder");
+        let store = LocalFileSystem::new_with_prefix(&data).expect("a folder");
+        return (launch.storage(data.to_string_lossy()), Box::new(store));
+    }
+    let prefix = s3::prefix().await;
+    let launch = prefix.on(launch);
+    let launch = match backend {
+        Backend::S3AndEtcd => launch.arg("--metadata").arg(compat_tests::etcd::url().await),
+        _ => launch,
+    };
+    (launch, Box::new(prefix.store()))
+}
+
+/// What `inspect partitions` says: begin and end of each.
+fn offsets(launch: &Launch, topic: &str) -> Vec<(i64, i64)> {
+    let (ran, report) = json(launch, &["inspect", "partitions"]);
+    assert_eq!(ran.code, INTACT, "{}\n{}", ran.out, ran.err);
+    let rows = report["partitions"].as_array().expect("a list").iter().filter(|row| row["topic"] == topic);
+    let number = |row: &Value, name: &str| row[name].as_i64().expect("a number");
+    rows.map(|row| (number(row, "log_start"), number(row, "end"))).collect()
+}
+
+/// Runs under load and upkeep: every verification passes, the broker notices nothing, the storage neither.
+async fn beside_a_running_broker(backend: Backend) {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (launch, store) = place(backend, folder.path()).await;
+    let launch = launch.busy_upkeep().set("flush_interval_ms", 5);
+    assert_eq!(launch.tool(&["verify"]).code, FAILED, "nothing is stored here");
+    let mut broker = launch.start().await;
+    let load = Load { value_bytes: 300, ..Load::small("moving", true) };
+    clients::create_topic(&launch.kafka, &load.topic, load.partitions).await;
+    let workload = Workload::start(&launch.kafka, load);
+    let (mut passes, mut orphans) = (0, 0);
+    for _ in 0..8 {
+        workload.progress(300).await;
+        let report = verify(&launch);
+        passes += report["checked"]["passes"].as_u64().expect("a number");
+        orphans += report["orphans"].as_array().expect("a list").len();
+        assert!(report["checked"]["batches"].as_u64().expect("a number") > 0);
+        assert_eq!(report["strange"], serde_json::json!([]), "{report}");
+    }
+    println!("{backend:?}: {passes} passes for 8 verifications, {orphans} kinds of orphans");
+    let overview = launch.tool(&["inspect"]);
+    assert_eq!(overview.code, INTACT, "{overview:?}");
+    assert!(broker.exited().is_none(), "it was not fenced");
+    let kafka = launch.kafka.clone();
+    workload.finish(&kafka).await.assert_sound(&Rules::idempotent(), "beside verifications");
+    let mut expected = Vec::new();
+    for partition in 0..3 {
+        expected.push(watermarks(&kafka, "moving", partition).await);
+    }
+    assert_eq!(offsets(&launch, "moving"), expected, "of a running broker");
+
+    // Dead, with its log left open: the ends are found.
+    broker.kill().await;
+    assert_eq!(offsets(&launch, "moving"), expected, "of a dead broker");
+    let before = listing(&*store).await;
+    verify(&launch);
+    for what in [&["inspect"][..], &["inspect", "fragments"], &["inspect", "partition", "moving", "1"]] {
+        let ran = launch.tool(what);
+        assert_eq!(ran.code, INTACT, "{ran:?}");
+    }
+    assert_eq!(listing(&*store).await, before, "nothing was written");
+    let mut broker = broker.again().await;
+    assert_eq!(watermarks(&kafka, "moving", 0).await, expected[0]);
+    broker.terminate();
+    assert_eq!(broker.wait(LIMIT).await, Some(0));
+    verify(&launch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_broker_on_a_folder() {
+    beside_a_running_broker(Backend::Folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_broker_on_a_bucket() {
+    beside_a_running_broker(Backend::S3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_broker_with_etcd() {
+    beside_a_running_broker(Backend::S3AndEtcd).await;
+}
+
+/// A stopped broker's storage with something of everything: tiered objects, what is not tiered yet, a manifest of several
+/// parts.
+async fn left_behind(backend: Backend, folder: &std::path::Path) -> (Launch, Box<dyn ObjectStore>) {
+    let (launch, store) = place(backend, folder).await;
+    let launch = launch.busy_upkeep().set("tier_interval_ms", 600_000).set("flush_interval_ms", 5);
+    let mut broker = launch.start().await;
+    clients::create_topic(&launch.kafka, "t", 2).await;
+    let producer = clients::producer(&launch.kafka, &[("linger.ms", "1")]);
+    let mut sent = 0;
+    let mut listed = Vec::new();
+    until("something of everything is stored", LIMIT, async || {
+        for _ in 0..50 {
+            let payload = format!("{sent:08}{}", "x".repeat(1_000));
+            let record = FutureRecord::<(), _>::to("t").partition(sent % 2).payload(&payload);
+            producer.send(record, LIMIT).await.expect("acknowledged");
+            sent += 1;
+        }
+        listed = listing(&*store).await;
+        count(&listed, "/tiered/") >= 3 && count(&listed, ".mf") >= 2
+    })
+    .await;
+    broker.terminate();
+    assert_eq!(broker.wait(LIMIT).await, Some(0));
+    verify(&launch);
+    (launch, store)
+}
+
+fn count(listed: &[(String, u64, String)], part: &str) -> usize {
+    listed.iter().filter(|(key, ..)| key.contains(part)).count()
+}
+
+async fn bytes(store: &dyn ObjectStore, key: &str) -> Vec<u8> {
+    let found = store.get(&Key::from(key)).await.expect("it is there");
+    found.bytes().await.expect("it can be read").to_vec()
+}
+
+async fn put(store: &dyn ObjectStore, key: &str, bytes: Vec<u8>) {
+    store.put(&Key::from(key), PutPayload::from(bytes)).await.expect("it can be written");
+}
+
+/// Each thing that is needed is flipped in three places, truncated and deleted: each time it is named, and nothing else is
+/// that has not to do with it.
+async fn damage_is_named(backend: Backend) {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (launch, store) = left_behind(backend, folder.path()).await;
+    let report = verify(&launch);
+    let orphans: Vec<_> = report["orphans"].as_array().expect("a list").iter().map(|o| o["keys"].to_string()).collect();
+    let listed = listing(&*store).await;
+    let needed = |part: &str| {
+        let mut found = listed.iter().filter(|(key, size, _)| {
+            key.contains(part) && *size > 80 && !orphans.iter().any(|orphans| orphans.contains(key.as_str()))
+        });
+        found.next_back().unwrap_or_else(|| panic!("nothing like {part} is needed: {listed:?}")).0.clone()
+    };
+    let untiered = if backend == Backend::Folder { ".seg" } else { "/000000/" };
+    let mut victims = vec![needed("/tiered/"), needed(untiered), needed(".mf")];
+    victims.extend((backend != Backend::S3AndEtcd).then(|| needed("meta/journal/")));
+    for key in victims {
+        let original = bytes(&*store, &key).await;
+        let named = |what: &str| {
+            let damage = damage(&launch);
+            assert!(damage.contains_key(&key), "{what} of {key}: {damage:?}");
+        };
+        for at in [30, original.len() / 2, original.len() - 30] {
+            let mut flipped = original.clone();
+            flipped[at] ^= 0x10;
+            put(&*store, &key, flipped).await;
+            named(&format!("a flipped bit at {at} of {}", original.len()));
+        }
+        put(&*store, &key, original[..original.len() - 1].to_vec()).await;
+        named("the last byte");
+        store.delete(&Key::from(key.as_str())).await.expect("it can be deleted");
+        // What comes after the newest record of a journal is not known to be missing.
+        if !key.contains("journal") {
+            named("the absence");
+        }
+        put(&*store, &key, original).await;
+    }
+    verify(&launch);
+    put(&*store, "logs/notes.txt", b"none of ours".to_vec()).await;
+    let strange = verify(&launch)["strange"].clone();
+    assert_eq!(strange, serde_json::json!([{"key": "logs/notes.txt", "bytes": 12}]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_in_a_folder_is_named() {
+    damage_is_named(Backend::Folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_in_a_bucket_is_named() {
+    damage_is_named(Backend::S3).await;
+}
+
+/// What is damaged under a running broker is found as well, and the broker goes on with everything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_beside_a_running_broker_is_named() {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (launch, store) = left_behind(Backend::S3, folder.path()).await;
+    let (_, chain) = json(&launch, &["inspect", "partition", "t", "1"]);
+    let runs = chain["partitions"][0]["chain"].as_array().expect("a chain").clone();
+    let run = runs.iter().find(|run| run["tiered"] == true).expect("a tiered run");
+    let key = run["key"].as_str().expect("a key");
+    let mut flipped = bytes(&*store, key).await;
+    let position = run["position"].as_u64().expect("a position") as usize;
+    flipped[position + 70] ^= 1;
+    put(&*store, key, flipped).await;
+    let mut broker = launch.start().await;
+    let load = Load::small("other", true);
+    clients::create_topic(&launch.kafka, &load.topic, load.partitions).await;
+    let workload = Workload::start(&launch.kafka, load);
+    for _ in 0..2 {
+        workload.progress(300).await;
+        let found = damage(&launch);
+        assert_eq!(found.keys().collect::<Vec<_>>(), vec![key], "{found:?}");
+        assert!(found[key].contains("fails its checksum") && found[key].contains(&format!("position {position}")));
+    }
+    let report = launch.tool(&["verify"]);
+    assert!(report.out.contains(&format!("DAMAGE: {key}: ")) && report.out.contains("t-1"), "{}", report.out);
+    assert!(broker.exited().is_none());
+    workload.finish(&launch.kafka).await.assert_sound(&Rules::idempotent(), "beside damage");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_is_shown_run_by_run() {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (launch, _) = left_behind(Backend::Folder, folder.path()).await;
+    let (_, report) = json(&launch, &["inspect", "partition", "t", "0"]);
+    let row = &report["partitions"][0];
+    let mut next = row["log_start"].as_i64().expect("a number");
+    for run in row["chain"].as_array().expect("a chain") {
+        assert_eq!(run["base_offset"].as_i64(), Some(next), "each begins where the one before ended");
+        next = run["next_offset"].as_i64().expect("a number");
+        assert!(run["key"].as_str().expect("a key").starts_with("logs/"));
+    }
+    assert_eq!(row["end"].as_i64(), Some(next));
+    let text = launch.tool(&["inspect", "partition", "t", "0"]).out;
+    assert!(text.contains(&format!("..{next}")) && text.contains("tiered"), "{text}");
+    let (_, overview) = json(&launch, &["inspect"]);
+    assert_eq!(overview["logs"][0]["state"], "sealed");
+    assert_eq!(overview["manifest"]["position"]["log"], 1);
+    let progress = launch.tool(&["verify", "--progress"]);
+    assert!(progress.err.contains("verifying: 0 of"), "{progress:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_looked_at_is_said_with_a_code() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let absent = Launch::new(folder.path()).storage("absent");
+    let ran = absent.tool(&["verify"]);
+    assert_eq!(ran.code, FAILED, "{ran:?}");
+    assert!(ran.err.contains("absent") && !folder.path().join("absent").exists(), "{ran:?}");
+    let memory = Launch::new(folder.path()).storage("memory://").tool(&["inspect"]);
+    assert_eq!(memory.code, REFUSED, "{memory:?}");
+    assert_eq!(Launch::new(folder.path()).tool(&["verify", "--listen", "x:1"]).code, REFUSED);
+}

@@ -93,6 +93,10 @@ pub struct TierConfig {
     pub interval: Duration,
     /// Length of a tiered object.
     pub object_bytes: usize,
+    /// What is tiered is merged into objects of this length. 0: it is not merged.
+    pub merge_object_bytes: usize,
+    /// Of the parts in which they are written.
+    pub merge_part_bytes: usize,
     /// How often at most it is checked whether records have become too old.
     pub retention_check_interval: Duration,
     /// What nothing refers to any more is deleted so long afterwards.
@@ -102,9 +106,11 @@ pub struct TierConfig {
 impl Default for TierConfig {
     fn default() -> Self {
         Self {
-            bytes: 64 << 20,
+            bytes: 256 << 20,
             interval: Duration::from_secs(600),
             object_bytes: 64 << 20,
+            merge_object_bytes: 256 << 20,
+            merge_part_bytes: 32 << 20,
             retention_check_interval: Duration::from_secs(300),
             delete_delay: Duration::from_secs(60),
         }

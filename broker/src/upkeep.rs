@@ -18,19 +18,25 @@ mod filter;
 
 mod rewrite;
 
+mod join;
+
 mod round;
 
 mod compact;
+
+mod merge;
 
 mod collect;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use meta::error::ErrorKind;
 use meta::records::LogRecord;
 use meta::seams::{Incarnation, Random, WallClock};
+use storage::budget::Budget;
 use storage::entry::{FragmentId, TopicPartition};
 use storage::error::Result;
 use storage::log::LogStore;
@@ -45,6 +51,8 @@ use crate::partitions::Partitions;
 use crate::topics::Topics;
 
 use self::doomed::Doomed;
+use self::join::{Joiner, Limits};
+use self::merge::Merge;
 
 /// Pause after a failure; doubles up to the other.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -53,6 +61,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const DROPS_APART: Duration = Duration::from_secs(1);
 /// What is taken in one round at most, in rounds' lengths: one that has fallen behind catches up in long rounds.
 const LONGEST_ROUND: u64 = 4;
+/// Fragments that are as long on the average are gathered, beyond what the tail holds: they are soon read once more.
+const LONG_FRAGMENT_BYTES: u64 = 1 << 20;
 
 pub struct UpkeepParts {
     pub config: Arc<BrokerConfig>,
@@ -60,6 +70,7 @@ pub struct UpkeepParts {
     pub partitions: Arc<Partitions>,
     pub logs: Arc<dyn LogStore>,
     pub objects: TieredObjects,
+    pub budget: Budget,
     pub manifest: ManifestStore,
     pub clock: Arc<dyn WallClock>,
     pub random: Random,
@@ -108,8 +119,16 @@ struct Worker {
     referenced: BTreeSet<FragmentId>,
     /// Partitions with records that cannot be read: they are not compacted.
     uncleanable: BTreeSet<TopicPartition>,
+    /// Objects that cannot be read: they are not merged.
+    unmergeable: BTreeSet<FragmentId>,
     doomed: Doomed,
-    next_tiered: u64,
+    /// The next number of a tiered object.
+    numbers: Arc<AtomicU64>,
+    merging: Option<Merge>,
+    /// When it is to be looked for what is worth merging.
+    merge_due: Option<Instant>,
+    /// When a partition becomes worth compacting though nothing comes, as far as is known.
+    compaction_due: Option<Instant>,
     /// When the first record becomes too old, as far as is known.
     retention_due: Option<Instant>,
     last_commit: Option<Instant>,
@@ -130,6 +149,12 @@ pub struct Committed {
     pub cleaned_to: i64,
 }
 
+/// When it is so many milliseconds since the epoch, at the earliest after `least`. A year from now is as good as later.
+fn at_ms(at_ms: i64, now_ms: i64, least: Duration) -> Instant {
+    let wait_ms = u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
+    Instant::now() + Duration::from_millis(wait_ms.min(365 * 86_400_000)).max(least)
+}
+
 impl Worker {
     fn new(mut parts: UpkeepParts) -> Self {
         let found = std::mem::take(&mut parts.found);
@@ -144,8 +169,12 @@ impl Worker {
             committed: found.committed,
             referenced,
             uncleanable: BTreeSet::new(),
+            unmergeable: BTreeSet::new(),
             doomed: Doomed::default(),
-            next_tiered: 0,
+            numbers: Arc::default(),
+            merging: None,
+            merge_due: Some(Instant::now()),
+            compaction_due: Some(Instant::now()),
             retention_due: Some(Instant::now()),
             last_commit: None,
             dropped: true,
@@ -176,14 +205,21 @@ impl Worker {
     }
 
     /// Sleeps until there is something to do.
-    async fn rest(&self) {
+    async fn rest(&mut self) {
         let due = self.retry_at.or_else(|| self.due());
+        let (has_failed, wake_at_bytes) = (self.retry_at.is_some(), self.wake_at_bytes());
         let backlog = self.parts.partitions.backlog();
+        // More of what has just failed is no reason to try earlier.
         let more = async {
-            match self.retry_at {
-                // More of what has just failed is no reason to try earlier.
-                Some(_) => std::future::pending().await,
-                None => backlog.more(self.wake_at_bytes()).await,
+            match has_failed {
+                true => std::future::pending().await,
+                false => backlog.more(wake_at_bytes).await,
+            }
+        };
+        let merged = async {
+            match self.merging.as_mut().filter(|_| !has_failed) {
+                Some(merge) => merge.written().await,
+                None => std::future::pending().await,
             }
         };
         let time = async {
@@ -196,6 +232,7 @@ impl Worker {
             biased;
             () = more => {}
             () = time => {}
+            () = merged => {}
         }
     }
 
@@ -205,7 +242,8 @@ impl Worker {
         }
         let tiering = self.parts.partitions.backlog().since().map(|since| since + self.parts.config.tier.interval);
         let drops = self.dropped.then(|| self.last_commit.map_or_else(Instant::now, |last| last + DROPS_APART));
-        [tiering, drops, self.retention_due, self.doomed.due()].into_iter().flatten().min()
+        let others = [self.retention_due, self.compaction_due, self.merge_due, self.doomed.due()];
+        [tiering, drops].into_iter().chain(others).flatten().min()
     }
 
     /// What is not tiered yet, for readers at the end: they find it in memory.
@@ -213,8 +251,28 @@ impl Worker {
         (self.parts.config.tail_bytes / 4).min(self.parts.config.tier.bytes) as u64
     }
 
+    /// What is taken from memory in one go, or, where fragments are long, read once more in long pieces.
     fn round_bytes(&self) -> u64 {
-        self.parts.config.tier.bytes.min(self.parts.config.tail_bytes / 2).max(1) as u64
+        let (config, mean_bytes) = (&self.parts.config, self.parts.partitions.backlog().mean_bytes());
+        let gathers = mean_bytes >= LONG_FRAGMENT_BYTES && self.joins_fragments();
+        let most = if gathers { usize::MAX } else { config.tail_bytes / 2 };
+        config.tier.bytes.min(most).max(1) as u64
+    }
+
+    /// In a folder fragments are pieces of files, and stay there but for the shortest.
+    fn joins_fragments(&self) -> bool {
+        !self.parts.in_place && self.parts.config.tier.merge_object_bytes > 0
+    }
+
+    fn joiner(&self) -> Joiner {
+        Joiner {
+            objects: self.parts.objects.clone(),
+            budget: self.parts.budget.clone(),
+            numbers: self.numbers.clone(),
+            log: self.parts.log,
+            incarnation: self.parts.incarnation,
+            limits: Limits::of(&self.parts.config),
+        }
     }
 
     fn wake_at_bytes(&self) -> u64 {
@@ -249,9 +307,11 @@ impl Worker {
         if self.parts.partitions.backlog().since().is_some_and(overdue) {
             self.round(0, u64::MAX).await?;
         }
-        if self.position != before {
+        let now = Instant::now();
+        if self.position != before || self.compaction_due.is_some_and(|due| due <= now) {
             self.compact().await?;
         }
+        self.merge().await?;
         let now = Instant::now();
         let rested = self.last_commit.is_none_or(|last| last + DROPS_APART <= now);
         if (self.dropped && rested) || self.retention_due.is_some_and(|due| due <= now) {

@@ -36,7 +36,11 @@ pub enum Operation {
     Head,
     List,
     Delete,
-    /// Copies, and the starts of multipart uploads.
+    /// One part of an upload.
+    Part,
+    /// The completion of an upload: where it becomes an object.
+    Complete,
+    /// Copies, and the beginnings and ends without an object of uploads.
     Other,
 }
 
@@ -119,7 +123,8 @@ impl FaultPlan {
 
     fn chances(&self, operation: Operation) -> &[(f64, Fault)] {
         match operation {
-            Operation::Put => &self.put,
+            // What lands late there, or is there already, has no meaning: it counts as not arrived.
+            Operation::Put | Operation::Complete => &self.put,
             Operation::Get => &self.get,
             _ => &self.other,
         }
@@ -134,6 +139,7 @@ pub struct Counts {
     pub heads: u64,
     pub lists: u64,
     pub deletes: u64,
+    pub parts: u64,
     pub others: u64,
     /// Operations that something was done to.
     pub faults: u64,
@@ -271,7 +277,8 @@ impl FaultStore {
             Operation::Head => state.counts.heads += 1,
             Operation::List => state.counts.lists += 1,
             Operation::Delete => state.counts.deletes += 1,
-            Operation::Other => state.counts.others += 1,
+            Operation::Part => state.counts.parts += 1,
+            Operation::Complete | Operation::Other => state.counts.others += 1,
         }
         let fault = state.outage(&self.cut).or_else(|| state.scripted(operation, path)).or_else(|| {
             let chances = state.plan.chances(operation);

@@ -31,9 +31,9 @@ mod tiered;
 use std::fmt::Display;
 
 pub use builder::{EncodedFragment, FragmentBuilder};
-pub use footer::{decode_footer, decode_run_index};
+pub use footer::{decode_footer, decode_run_index, entries_in};
 pub use header::{FragmentHeader, FragmentKind, HEADER_BYTES, MAGIC};
-pub use tiered::{EncodedTiered, OpenRun, TieredBuilder};
+pub use tiered::{EncodedTiered, OpenRun, TieredBuilder, TieredLayout};
 
 use crate::entry::{FragmentIndex, HEAD_BYTES};
 use crate::error::Error;

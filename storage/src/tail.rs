@@ -85,6 +85,11 @@ impl Tail {
         dropped.is_some()
     }
 
+    /// Are this fragment and all that came after it still here? (Those that are longer than the tail itself never are.)
+    pub fn reaches_back_to(&self, id: FragmentId) -> bool {
+        self.state.lock().order.front().is_some_and(|first| *first <= id)
+    }
+
     /// Drops all fragments before this one: nothing refers to them any more.
     pub fn forget_before(&self, id: FragmentId) {
         let mut dropped = Vec::new();

@@ -3,6 +3,8 @@
 //!
 //! Invariants: a key is written at most once, by the incarnation that owns the log in it; nothing is overwritten.
 
+mod upload;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::entry::{FragmentId, IndexedEntry, Run};
 use crate::error::{Error, Result};
 use crate::fragment::{DecodeError, EncodedTiered, HEADER_BYTES, decode_run_index};
 use crate::object_log::gets::Gets;
+
+pub use upload::{Parts, Upload};
 
 /// Objects are large and nobody waits for them: one attempt may take long, and the store may be away for long.
 const PATIENCE: Patience = Patience {
@@ -162,3 +166,6 @@ impl Listed {
 fn unlisted(error: object_store::Error) -> Error {
     Error::Unavailable { what: "listing objects".to_owned(), source: Box::new(error) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -428,6 +428,18 @@ pub static KEYS: &[Key] = &[
         kind: integer!(1, GIB, broker.tier.object_bytes: usize),
     },
     Key {
+        name: "merge_object_bytes",
+        flag: None,
+        help: "What it moved to is merged, in the background, into objects of this length. 0 for no merging.",
+        kind: integer!(0, 64 * GIB, broker.tier.merge_object_bytes: usize),
+    },
+    Key {
+        name: "merge_part_bytes",
+        flag: None,
+        help: "Objects that are longer are written in parts of this length, each of which costs as much as a PUT; two of                them are in memory. Less if memory_bytes is small. S3 takes none under 5 MiB.",
+        kind: integer!(1, GIB, broker.tier.merge_part_bytes: usize),
+    },
+    Key {
         name: "retention_check_interval_ms",
         flag: None,
         help: "Records that have become too old go within this time.",

@@ -74,7 +74,7 @@ impl Node {
         let _first = writing.set(Arc::downgrade(&log));
         let leader_epoch = i32::try_from(taken.log).unwrap_or(i32::MAX);
         partitions.become_leader(log.clone(), leader_epoch);
-        let upkeep = upkeep(&parts, &taken, found, topics.clone(), partitions.clone()).await?;
+        let upkeep = upkeep(&parts, &taken, found, topics.clone(), partitions.clone(), &budget).await?;
 
         let broker = Arc::new(Broker {
             config,
@@ -172,6 +172,7 @@ async fn upkeep(
     found: Found,
     topics: Topics,
     partitions: Arc<Partitions>,
+    budget: &Budget,
 ) -> Result<Upkeep, StartError> {
     let objects = parts.tiered();
     let manifest = ManifestStore::open(taken.meta.clone(), objects.clone(), taken.log, taken.incarnation).await;
@@ -181,6 +182,7 @@ async fn upkeep(
         partitions,
         logs: taken.logs.clone(),
         objects,
+        budget: budget.clone(),
         manifest: manifest.map_err(StartError::from_storage)?,
         clock: parts.clock.clone(),
         random: parts.random.clone(),

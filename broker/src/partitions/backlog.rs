@@ -47,6 +47,12 @@ impl Backlog {
         self.state.lock().bytes
     }
 
+    /// Length of a fragment on the average.
+    pub fn mean_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        state.bytes / (state.fragments.len() as u64).max(1)
+    }
+
     /// Since when there has been one.
     pub fn since(&self) -> Option<Instant> {
         self.state.lock().since

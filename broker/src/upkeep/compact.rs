@@ -5,69 +5,67 @@
 //! Invariants: whatever ends a pass, it either happened or did not; a partition whose records cannot be read is not
 //! compacted any more.
 
+mod outlook;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use meta::error::ErrorKind;
+use storage::budget::Permit;
 use storage::entry::Run;
 use storage::error::Result;
 use storage::manifest::{Change, Commit, Part, Stretch};
 use tokio::time::Instant;
 
-use super::doomed::Garbage;
 use super::filter::{Filter, joined, uncompactable};
 use super::rewrite::Job;
-use super::{Committed, Worker};
+use super::{Committed, Worker, at_ms};
 use crate::compaction::{Added, FilterPolicy, KeyMap};
 use crate::partition::Partition;
 use crate::topics::TopicConfig;
 
+use self::outlook::Outlook;
+
 /// Share of the memory that a map of keys takes at most.
 const MAP_SHARE: usize = 16;
+/// What becomes due by itself is looked for so often at most.
+const COMPACTIONS_APART: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Compacts every partition that it is worth doing.
+    /// Compacts every partition that it is worth doing, and notes when it will be for others, though nothing comes.
     pub(super) async fn compact(&mut self) -> Result<()> {
+        // Until it has been done.
+        self.compaction_due = Some(Instant::now());
+        let now_ms = self.parts.clock.now_ms();
+        let mut next_ms = None;
         for partition in self.parts.partitions.all() {
             let id = partition.id();
             let Some(topic) = self.parts.topics.by_id(id.topic).filter(|topic| topic.config.compacted) else {
                 continue;
             };
-            let Some(known) = self.committed.get(&id).copied() else { continue };
-            let runs = self.runs_to_compact(&partition, &topic.config, known);
-            if runs.is_empty() || self.uncleanable.contains(&id) {
+            let Some(known) = self.committed.get(&id).copied().filter(|_| !self.uncleanable.contains(&id)) else {
                 continue;
-            }
-            match self.pass(&partition, &topic.config, known, runs).await {
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    tracing::error!(partition = %id, %error, "a partition cannot be compacted, and is left as it is");
-                    self.uncleanable.insert(id);
+            };
+            let outlook = partition.inspect(|index| Outlook::of(index, known, &topic.config, now_ms));
+            let mut due_ms = outlook.next_ms;
+            if let Some(end) = outlook.runs.last().map(|last| last.next_offset) {
+                match self.pass(&partition, &topic.config, known, outlook.runs).await {
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        tracing::error!(partition = %id, %error, "a partition cannot be compacted, and is left as it is");
+                        self.uncleanable.insert(id);
+                    }
+                    outcome => outcome?,
                 }
-                outcome => outcome?,
+                let cleaned_to = self.committed.get(&id).map_or(end, |now| now.cleaned_to);
+                if known.cleaned_to < cleaned_to && cleaned_to < end {
+                    // There was no room for more keys: others have their turn, then it goes on.
+                    due_ms = Some(now_ms);
+                }
             }
+            next_ms = [next_ms, due_ms].into_iter().flatten().min();
         }
+        self.compaction_due = next_ms.map(|next_ms| at_ms(next_ms, now_ms, COMPACTIONS_APART));
         Ok(())
-    }
-
-    /// All runs up to where a pass may reach. None if it is not worth it.
-    fn runs_to_compact(&self, partition: &Partition, config: &TopicConfig, known: Committed) -> Vec<Run> {
-        let now_ms = self.parts.clock.now_ms();
-        let is_old_enough = |run: &Run| {
-            run.next_offset <= known.cleaned_to
-                || now_ms.saturating_sub(run.max_timestamp) >= config.min_compaction_lag_ms
-        };
-        let runs: Vec<Run> = partition.inspect(|index| {
-            let committed = index.runs().take_while(|run| run.next_offset <= known.end);
-            committed.take_while(|run| is_old_enough(run)).copied().collect()
-        });
-        let bytes = |runs: &mut dyn Iterator<Item = &Run>| runs.map(|run| u64::from(run.length)).sum::<u64>();
-        let dirty = || runs.iter().filter(|run| run.next_offset > known.cleaned_to);
-        let dirty_bytes = bytes(&mut dirty());
-        let overdue = dirty().any(|run| {
-            run.max_timestamp >= 0 && now_ms.saturating_sub(run.max_timestamp) > config.max_compaction_lag_ms
-        });
-        let share = u128::from(dirty_bytes) * 1_000_000 / u128::from(bytes(&mut runs.iter()).max(1));
-        let worth_it = dirty_bytes > 0 && (overdue || share >= u128::from(config.min_dirty_millionths));
-        if worth_it { runs } else { Vec::new() }
     }
 
     async fn pass(
@@ -78,7 +76,7 @@ impl Worker {
         mut runs: Vec<Run>,
     ) -> Result<()> {
         let began = Instant::now();
-        let keys = self.map_keys(partition, &runs, known.cleaned_to).await?;
+        let (keys, _paid) = self.map_keys(partition, &runs, known.cleaned_to).await?;
         let covered_to = keys.covered_to();
         runs.retain(|run| run.base_offset < covered_to);
         let (Some(first), Some(last)) = (runs.first().copied(), runs.last().copied()) else { return Ok(()) };
@@ -91,7 +89,7 @@ impl Worker {
         let before_bytes: u64 = runs.iter().map(|run| u64::from(run.length)).sum();
         let id = partition.id();
         let filter = Some(Filter { keys, policy });
-        let job = Job { partition: id, runs, segment_bytes: config.segment_bytes, filter };
+        let job = Job { partition: id, runs, segment_bytes: config.segment_bytes, span_ms: i64::MAX, filter };
         let mut rewritten = self.rewrite(std::slice::from_ref(&job)).await?;
         let runs = rewritten.runs.pop().unwrap_or_default();
         fail::fail_point!("upkeep::compacted");
@@ -107,32 +105,32 @@ impl Worker {
         }
         self.committed.insert(id, Committed { cleaned_to: covered_to, ..known });
         self.referenced.extend(rewritten.objects);
-        let garbage = Garbage { units: self.unreferenced(), parts: Vec::new() };
-        self.referenced.retain(|unit| garbage.units.binary_search(unit).is_err());
-        self.doomed.push(garbage, self.parts.config.tier.delete_delay);
+        self.doom_unreferenced();
         self.last_commit = Some(Instant::now());
         Ok(())
     }
 
-    /// The keys of what was not compacted yet, as far as there is room for them.
-    async fn map_keys(&self, partition: &Partition, runs: &[Run], cleaned_to: i64) -> Result<KeyMap> {
+    /// The keys of what was not compacted yet, as far as there is room for them, and what pays for it.
+    async fn map_keys(&self, partition: &Partition, runs: &[Run], cleaned_to: i64) -> Result<(KeyMap, Permit)> {
         let id = partition.id();
         let from = runs.first().map_or(cleaned_to, |first| first.base_offset.max(cleaned_to));
         let most_keys = runs.last().map_or(0, |last| last.next_offset - from);
         let most_bytes = self.parts.config.memory_bytes / MAP_SHARE;
         let secret = self.parts.random.next_u128().to_be_bytes();
         let mut keys = KeyMap::new(most_bytes, u64::try_from(most_keys).unwrap_or(0), from, secret);
+        // At most this is ever waited for while something else is held, and it is far less than there is.
+        let paid = self.parts.budget.take(keys.memory_bytes().min(self.parts.budget.total_bytes() / 4)).await;
         for run in runs.iter().filter(|run| run.next_offset > from) {
             let whole = self.parts.partitions.reader().read_whole(id, run).await?;
             for (entry, pieces) in whole.entries {
                 let batch = joined(&pieces);
                 if keys.add(&batch).map_err(|error| uncompactable(&entry, run, &error))? == Added::Full {
-                    return Ok(keys);
+                    return Ok((keys, paid));
                 }
                 // Many batches must not keep others from running.
                 tokio::task::yield_now().await;
             }
         }
-        Ok(keys)
+        Ok((keys, paid))
     }
 }

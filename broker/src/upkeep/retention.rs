@@ -30,6 +30,13 @@ pub fn log_start(index: &PartitionIndex, end: i64, config: &TopicConfig, now_ms:
     start
 }
 
+/// Where the partition will begin when an eighth of what it keeps has gone by.
+pub fn soon(index: &PartitionIndex, end: i64, config: &TopicConfig, now_ms: i64) -> i64 {
+    let most = |of: i64| if of < 0 { of } else { of - of / 8 };
+    let (retention_ms, retention_bytes) = (most(config.retention_ms), most(config.retention_bytes));
+    log_start(index, end, &TopicConfig { retention_ms, retention_bytes, ..config.clone() }, now_ms)
+}
+
 /// Without timestamps records never grow old.
 fn is_too_old(run: &Run, config: &TopicConfig, now_ms: i64) -> bool {
     let age_ms = now_ms.saturating_sub(run.max_timestamp);

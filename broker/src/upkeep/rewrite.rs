@@ -2,13 +2,15 @@
 //!
 //! Nothing refers to the objects until the caller commits them; after an error they are orphans.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use storage::budget::Permit;
 use storage::entry::{FragmentId, IndexedEntry, Run, TopicPartition};
 use storage::error::{Error, Result};
-use storage::fragment::TieredBuilder;
+use storage::fragment::{OpenRun, TieredBuilder};
 
 use super::Worker;
 use super::filter::{Filter, Kept};
@@ -25,6 +27,8 @@ pub struct Job {
     pub partition: TopicPartition,
     pub runs: Vec<Run>,
     pub segment_bytes: u64,
+    /// Time from a run's first record to its last.
+    pub span_ms: i64,
     /// What decides which records stay. None: all.
     pub filter: Option<Filter>,
 }
@@ -124,7 +128,7 @@ impl Rewriter<'_> {
     fn make_room(&mut self, job: &Job, entry: &IndexedEntry) -> bool {
         let Some(filling) = &mut self.filling else { return false };
         let full = filling.builder.bytes() >= self.object_bytes;
-        if filling.open && (full || filling.must_end_run(entry, job)) {
+        if filling.open && (full || job.must_end_run(filling.builder.open_run(), entry)) {
             filling.builder.end_run(entry.meta.base_offset);
             filling.open = false;
         }
@@ -135,8 +139,7 @@ impl Rewriter<'_> {
     fn filling(&mut self) -> &mut Filling {
         let worker = &mut *self.worker;
         self.filling.get_or_insert_with(|| {
-            let number = worker.next_tiered;
-            worker.next_tiered += 1;
+            let number = worker.numbers.fetch_add(1, Ordering::Relaxed);
             let builder = TieredBuilder::new(worker.parts.log, number);
             Filling { builder, owners: Vec::new(), permits: Vec::new(), open: false }
         })
@@ -172,20 +175,22 @@ impl Job {
             Some(filter) => filter.apply(run, entry, pieces, last),
         }
     }
-}
 
-impl Filling {
-    fn must_end_run(&self, entry: &IndexedEntry, job: &Job) -> bool {
-        let open = self.builder.open_run();
+    /// Is the run that was begun as long as it gets, so that this entry has to go to another?
+    pub fn must_end_run(&self, open: OpenRun, entry: &IndexedEntry) -> bool {
         let bytes = open.bytes + u64::from(entry.length);
+        // What has no time counts as of any.
+        let is_timed = open.first_timestamp >= 0 && entry.meta.max_timestamp >= 0;
+        let span_ms = entry.meta.max_timestamp.saturating_sub(open.first_timestamp);
         open.leader_epoch != entry.meta.leader_epoch
             || open.entries >= RUN_ENTRIES
-            || bytes > RUN_BYTES.min(job.segment_bytes)
+            || bytes > RUN_BYTES.min(self.segment_bytes)
+            || (is_timed && span_ms > self.span_ms)
     }
 }
 
 /// What was written stands for exactly the offsets that it was made of.
-fn check(jobs: &[Job], rewritten: &Rewritten) -> Result<()> {
+pub fn check(jobs: &[Job], rewritten: &Rewritten) -> Result<()> {
     for (job, runs) in jobs.iter().zip(&rewritten.runs) {
         let span = |runs: &[Run]| Some((runs.first()?.base_offset, runs.last()?.next_offset));
         let joined = |runs: &[Run]| runs.windows(2).all(|pair| pair[0].next_offset == pair[1].base_offset);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::doomed::Garbage;
 use super::retention;
 use super::rewrite::Job;
-use super::{Committed, Worker};
+use super::{Committed, Worker, at_ms};
 use crate::partition::Partition;
 
 /// In a folder, runs that are shorter than this on the average are moved.
@@ -48,7 +48,7 @@ impl Worker {
             self.dropped = false;
             return Ok(false);
         }
-        let objects = self.place(&mut plans).await?;
+        let objects = self.place(&mut plans, taken.first().map(|(id, _)| *id)).await?;
         fail::fail_point!("upkeep::tiered");
         let kind = self.parts.manifest.advice();
         if kind == Commit::Change {
@@ -97,11 +97,8 @@ impl Worker {
             });
             plans.push(plan);
         }
-        self.retention_due = next_ms.map(|next_ms| {
-            let wait = u64::try_from(next_ms.saturating_sub(now_ms)).unwrap_or(0);
-            let wait = std::time::Duration::from_millis(wait.min(365 * 86_400_000));
-            Instant::now() + wait.max(self.parts.config.tier.retention_check_interval)
-        });
+        let apart = self.parts.config.tier.retention_check_interval;
+        self.retention_due = next_ms.map(|next_ms| at_ms(next_ms, now_ms, apart));
         plans
     }
 
@@ -112,7 +109,7 @@ impl Worker {
     }
 
     /// Tiers the fresh runs of all partitions, or of those where it is worth it.
-    async fn place(&mut self, plans: &mut [Plan]) -> Result<Vec<FragmentId>> {
+    async fn place(&mut self, plans: &mut [Plan], first: Option<FragmentId>) -> Result<Vec<FragmentId>> {
         let mut places = Vec::new();
         let mut jobs = Vec::new();
         for (place, plan) in plans.iter().enumerate() {
@@ -121,14 +118,20 @@ impl Worker {
             if !plan.fresh.is_empty() && (short || !self.parts.in_place) {
                 let (partition, runs) = (plan.partition.id(), plan.fresh.clone());
                 places.push(place);
-                jobs.push(Job { partition, runs, segment_bytes: plan.segment_bytes, filter: None });
+                let segment_bytes = plan.segment_bytes;
+                jobs.push(Job { partition, runs, segment_bytes, span_ms: i64::MAX, filter: None });
             }
         }
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let began = Instant::now();
-        let rewritten = self.rewrite(&jobs).await?;
+        // The oldest of them comes first.
+        let in_memory = first.is_none_or(|first| self.parts.partitions.reader().tail().reaches_back_to(first));
+        let rewritten = match in_memory || !self.joins_fragments() {
+            true => self.rewrite(&jobs).await?,
+            false => self.joiner().join(&jobs).await?,
+        };
         let (runs, objects) = (jobs.iter().map(|job| job.runs.len()).sum::<usize>(), rewritten.objects.len());
         let into_runs = rewritten.runs.iter().map(Vec::len).sum::<usize>();
         tracing::debug!(runs, into_runs, objects, took_ms = began.elapsed().as_millis(), "tiered");
@@ -201,18 +204,38 @@ impl Worker {
         self.parts.partitions.reader().tail().forget_before(position);
         self.referenced.extend(objects);
         self.referenced.extend(taken.iter().map(|(id, _)| self.parts.logs.unit(*id)));
-        let mut garbage = Garbage { units: Vec::new(), parts: old_parts };
-        if dropped || segment_ended || !self.parts.in_place || planted::bug("unit-deleted-while-referenced") {
-            garbage.units = self.unreferenced();
-        }
-        self.referenced.retain(|unit| garbage.units.binary_search(unit).is_err());
-        self.doomed.push(garbage, self.parts.config.tier.delete_delay);
         self.dropped = false;
         self.last_commit = Some(Instant::now());
+        self.merge_due = Some(Instant::now());
+        if dropped || segment_ended || !self.parts.in_place || planted::bug("unit-deleted-while-referenced") {
+            self.doom_unreferenced();
+        }
+        let garbage = Garbage { units: Vec::new(), parts: old_parts };
+        self.doomed.push(garbage, self.parts.config.tier.delete_delay);
+    }
+
+    /// Dooms what no partition has a run in. If the manifest still has what partitions have dropped since it was
+    /// committed, the next round does: what is deleted was dropped from the manifest before.
+    pub(super) fn doom_unreferenced(&mut self) {
+        let units = self.unreferenced();
+        if self.is_behind() {
+            self.dropped = true;
+            return;
+        }
+        self.referenced.retain(|unit| units.binary_search(unit).is_err());
+        self.doomed.push(Garbage { units, parts: Vec::new() }, self.parts.config.tier.delete_delay);
+    }
+
+    /// Has something been deleted that the manifest still has?
+    fn is_behind(&self) -> bool {
+        self.committed.iter().any(|(id, known)| {
+            let start = self.parts.partitions.get(*id).map(|open| open.inspect(|index| index.log_start()));
+            start.is_none_or(|start| start.min(known.end) > known.log_start)
+        })
     }
 
     /// Units before the position that no partition has a run in.
-    pub(super) fn unreferenced(&self) -> Vec<FragmentId> {
+    fn unreferenced(&self) -> Vec<FragmentId> {
         let mut live = std::collections::BTreeSet::new();
         for partition in self.parts.partitions.all() {
             partition.inspect(|index| live.extend(index.runs().map(|run| self.parts.logs.unit(run.fragment))));

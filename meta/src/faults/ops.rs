@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::{
     CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, path::Path,
 };
 use tokio::time::sleep;
 
@@ -52,7 +52,8 @@ impl ObjectStore for FaultStore {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.pass(Operation::Other, location.as_ref()).await?;
-        self.inner.put_multipart_opts(location, opts).await
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(FaultyUpload { inner, store: self.clone(), location: location.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -115,6 +116,51 @@ impl ObjectStore for FaultStore {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.pass(Operation::Other, to.as_ref()).await?;
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload in parts. Its completion may land without being answered; what an object store does not do is take half of it.
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn MultipartUpload>,
+    store: FaultStore,
+    location: Path,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultyUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (store, location) = (self.store.clone(), self.location.clone());
+        store.state.lock().counts.put_bytes += data.content_length() as u64;
+        let part = self.inner.put_part(data);
+        Box::pin(async move {
+            store.pass(Operation::Part, location.as_ref()).await?;
+            part.await
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let fault = self.store.decide(Operation::Complete, self.location.as_ref());
+        let (before, after) = self.store.latency();
+        sleep(before + after).await;
+        self.store.land_due().await;
+        match fault {
+            None | Some(Fault::TruncatedGet | Fault::BitFlip) => self.inner.complete().await,
+            Some(Fault::LandThenError | Fault::LandThenAlreadyExists) => {
+                self.inner.complete().await?;
+                Err(broken("the reply was lost"))
+            }
+            Some(Fault::LandThenHang) => {
+                self.inner.complete().await?;
+                std::future::pending().await
+            }
+            Some(fault) => Err(failed(fault, &self.location).await),
+        }
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.store.pass(Operation::Other, self.location.as_ref()).await?;
+        self.inner.abort().await
     }
 }
 

@@ -27,6 +27,11 @@ pub(super) fn index_length(entries: usize) -> usize {
     entries * ENTRY_BYTES + CRC_BYTES
 }
 
+/// The inverse of `index_length`.
+pub fn entries_in(index_length: u32) -> usize {
+    (index_length as usize).saturating_sub(CRC_BYTES) / ENTRY_BYTES
+}
+
 /// Length of a footer, without the trailer, of so many entries in so many runs.
 pub(super) fn body_length(entries: usize, runs: usize) -> usize {
     entries * ENTRY_BYTES + runs * (CRC_BYTES + RUN_BYTES) + COUNT_BYTES

@@ -20,12 +20,26 @@ pub struct EncodedTiered {
     pub index: FragmentIndex,
 }
 
+/// A tiered object whose entries are still where they come from: all of it but them, and where each of them will lie.
+#[derive(Debug)]
+pub struct TieredLayout {
+    pub identity: Identity,
+    pub index: FragmentIndex,
+    /// What comes before the entries.
+    pub head: Bytes,
+    /// What comes after them.
+    pub tail: Bytes,
+    pub total_bytes: u64,
+}
+
 /// What a run has so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenRun {
     pub entries: usize,
     pub bytes: u64,
     pub leader_epoch: i32,
+    /// Of its first entry, -1 if there is none.
+    pub first_timestamp: i64,
 }
 
 /// Collects runs, in the order of partitions and offsets.
@@ -64,6 +78,7 @@ impl TieredBuilder {
             entries: last.entries.len(),
             bytes: u64::from(last.run.length),
             leader_epoch: last.run.leader_epoch,
+            first_timestamp: last.entries.first().map_or(-1, |first| first.meta.max_timestamp),
         })
     }
 
@@ -110,8 +125,29 @@ impl TieredBuilder {
         open.run.next_offset = next_offset;
     }
 
+    /// Number of entries.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
     /// Fixes the object's bytes.
-    pub fn finish(mut self, writer: Incarnation) -> EncodedTiered {
+    pub fn finish(self, writer: Incarnation) -> EncodedTiered {
+        let (header, layout, mut data) = self.fix(writer);
+        let mut parts = Vec::with_capacity(data.len() + 2);
+        parts.push(layout.head);
+        parts.append(&mut data);
+        parts.push(layout.tail);
+        EncodedTiered { header, parts, identity: layout.identity, index: layout.index }
+    }
+
+    /// Fixes the object's bytes, but for those of its entries, which were pushed without any.
+    pub fn lay_out(self, writer: Incarnation) -> TieredLayout {
+        let (_, layout, data) = self.fix(writer);
+        assert!(data.is_empty(), "entries that are still elsewhere have no pieces");
+        layout
+    }
+
+    fn fix(mut self, writer: Incarnation) -> (FragmentHeader, TieredLayout, Vec<Bytes>) {
         assert!(!self.is_empty(), "a tiered object has at least one run");
         let mut index_position = HEADER_BYTES as u64 + self.data_bytes;
         for IndexedRun { run, entries, .. } in &mut self.runs {
@@ -136,13 +172,11 @@ impl TieredBuilder {
                 .expect("an object is cut long before its index outgrows a u32"),
             footer_crc: crc32c::crc32c(&tail),
         };
-        let header_bytes = Bytes::copy_from_slice(&header.encode());
-        tail.extend_from_slice(&header_bytes);
-        let mut parts = Vec::with_capacity(self.data.len() + 2);
-        parts.push(header_bytes.clone());
-        parts.append(&mut self.data);
-        parts.push(Bytes::from(tail));
-        let identity = Identity { range: 0..HEADER_BYTES as u64, bytes: header_bytes };
-        EncodedTiered { header, parts, identity, index }
+        let head = Bytes::copy_from_slice(&header.encode());
+        tail.extend_from_slice(&head);
+        let identity = Identity { range: 0..HEADER_BYTES as u64, bytes: head.clone() };
+        let total_bytes = header.total_length();
+        let layout = TieredLayout { identity, index, head, tail: Bytes::from(tail), total_bytes };
+        (header, layout, self.data)
     }
 }

@@ -1,0 +1,229 @@
+//! Joins runs that lie scattered over many objects into few long ones, however long those get, in bounded memory.
+//!
+//! What comes in the order of partitions and offsets lies in this order in every object that it comes from. So each of
+//! them is read from its beginning to its end, through a window that moves (`sources`), and the new object is written
+//! in parts while they are read. Its index is made first, from theirs: an object's header tells how long everything is.
+//!
+//! Invariants:
+//! - An entry's bytes are compared with its checksum before they are written anew, and the checksum goes with them.
+//! - Memory: two parts, the windows, and the index of the object that is being written, whose entries are limited.
+//!   All of it is paid for before anything is read.
+//! - Nothing refers to what is written until the caller commits it; after an error it is an orphan.
+
+mod sources;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use meta::seams::Incarnation;
+use storage::budget::Budget;
+use storage::entry::{IndexedEntry, Run};
+use storage::error::{Error, Result};
+use storage::fragment::{TieredBuilder, TieredLayout, decode_run_index, entry_checksum};
+use storage::tiered::{Parts, TieredObjects, Upload};
+
+use super::rewrite::{self, Job, Rewritten};
+use crate::config::BrokerConfig;
+
+use self::sources::Sources;
+
+/// S3 takes no shorter parts.
+const LEAST_PART_BYTES: usize = 5 << 20;
+/// What an entry of the object that is being written takes: once as it is, once encoded.
+const ENTRY_MEMORY_BYTES: usize = 160;
+/// Of the memory, what a part takes at most; the windows take as much, and the index half of it.
+const SHARE: usize = 16;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of an object's entries. 0: nothing is joined.
+    pub object_bytes: u64,
+    /// In an object.
+    pub entries: usize,
+    pub parts: Parts,
+    pub windows_bytes: usize,
+}
+
+/// Does it, and may do so beside everything else that upkeep does. Cheap to clone.
+#[derive(Clone)]
+pub struct Joiner {
+    pub objects: TieredObjects,
+    pub budget: Budget,
+    /// The next number of a tiered object.
+    pub numbers: Arc<AtomicU64>,
+    pub log: u64,
+    pub incarnation: Incarnation,
+    pub limits: Limits,
+}
+
+/// One object: what it will be, and where its entries are now.
+struct Plan {
+    layout: TieredLayout,
+    /// Which job each of its runs belongs to.
+    owners: Vec<usize>,
+    /// Runs in the order in which their entries go into the object, with the number of them.
+    from: Vec<(Run, usize)>,
+}
+
+/// The runs of all jobs, one after another.
+struct Todo<'a> {
+    jobs: &'a [Job],
+    owner: usize,
+    run: usize,
+}
+
+impl<'a> Todo<'a> {
+    /// The next run, and the job that it belongs to. It stays the next until `run` moves on.
+    fn peek(&mut self) -> Option<(usize, &'a Job, &'a Run)> {
+        loop {
+            let job = self.jobs.get(self.owner)?;
+            if let Some(run) = job.runs.get(self.run) {
+                return Some((self.owner, job, run));
+            }
+            (self.owner, self.run) = (self.owner + 1, 0);
+        }
+    }
+}
+
+impl Limits {
+    pub fn of(config: &BrokerConfig) -> Self {
+        let share = (config.memory_bytes / SHARE).max(1);
+        let bytes = config.tier.merge_part_bytes.min(share).max(1);
+        // Where memory is too small for what stores take as a part, an object is one piece.
+        let allowed = bytes >= config.tier.merge_part_bytes.min(LEAST_PART_BYTES);
+        let most = config.tier.merge_object_bytes;
+        Self {
+            object_bytes: if allowed { most } else { most.min(bytes) } as u64,
+            entries: (share / 2 / ENTRY_MEMORY_BYTES).max(1),
+            parts: Parts { bytes, allowed },
+            windows_bytes: share,
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        2 * self.parts.bytes + self.windows_bytes + self.entries * ENTRY_MEMORY_BYTES
+    }
+}
+
+impl Joiner {
+    /// Jobs come in the order of their partitions, and have no filter.
+    pub async fn join(&self, jobs: &[Job]) -> Result<Rewritten> {
+        let memory_bytes = self.limits.memory_bytes().min(self.budget.total_bytes());
+        let _paid = self.budget.take(memory_bytes).await;
+        let mut sources = Sources::new(self.objects.clone(), jobs, self.limits.windows_bytes);
+        let mut rewritten = Rewritten { runs: vec![Vec::new(); jobs.len()], objects: Vec::new() };
+        let mut todo = Todo { jobs, owner: 0, run: 0 };
+        while todo.peek().is_some() {
+            let plan = self.plan(&mut todo, &mut sources).await?;
+            self.write(&plan, &mut sources).await?;
+            for (owner, indexed) in plan.owners.iter().zip(&plan.layout.index.runs) {
+                rewritten.runs[*owner].push(indexed.run);
+            }
+            rewritten.objects.push(plan.layout.index.fragment);
+        }
+        rewrite::check(jobs, &rewritten)?;
+        Ok(rewritten)
+    }
+
+    /// Lays out the next object.
+    async fn plan(&self, todo: &mut Todo<'_>, sources: &mut Sources) -> Result<Plan> {
+        let mut builder = TieredBuilder::new(self.log, self.numbers.fetch_add(1, Ordering::Relaxed));
+        let mut owners: Vec<usize> = Vec::new();
+        let mut from = Vec::new();
+        let mut open: Option<usize> = None;
+        while let Some((owner, job, run)) = todo.peek() {
+            let part = sources.index(run).await?;
+            let entries = decode_run_index(run, &part).map_err(|error| error.at(run.fragment))?;
+            let too_long = builder.bytes() + u64::from(run.length) > self.limits.object_bytes
+                || builder.entries() + entries.len() > self.limits.entries;
+            if !builder.is_empty() && too_long {
+                break;
+            }
+            todo.run += 1;
+            // Where a run begins that does not go on with the one before.
+            let mut begin = run.base_offset;
+            for entry in &entries {
+                if open == Some(owner) && job.must_end_run(builder.open_run(), entry) {
+                    builder.end_run(entry.meta.base_offset);
+                    (open, begin) = (None, entry.meta.base_offset);
+                }
+                if open != Some(owner) {
+                    builder.begin_run(job.partition, begin, entry.meta.leader_epoch);
+                    owners.push(owner);
+                    open = Some(owner);
+                }
+                builder.push(entry, []);
+            }
+            builder.end_run(run.next_offset);
+            from.push((*run, entries.len()));
+            tokio::task::yield_now().await;
+        }
+        Ok(Plan { layout: builder.lay_out(self.incarnation), owners, from })
+    }
+
+    async fn write(&self, plan: &Plan, sources: &mut Sources) -> Result<()> {
+        let mut upload = self.objects.begin(&plan.layout, self.limits.parts).await?;
+        let written = match self.copy(plan, sources, &mut upload).await {
+            Ok(()) => upload.finish(&plan.layout).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            upload.abort().await;
+        }
+        written
+    }
+
+    /// Copies the entries, several at a time.
+    async fn copy(&self, plan: &Plan, sources: &mut Sources, upload: &mut Upload) -> Result<()> {
+        let all: Vec<&IndexedEntry> = plan.layout.index.runs.iter().flat_map(|run| &run.entries).collect();
+        let mut rest = &all[..];
+        for (run, count) in &plan.from {
+            let (mut entries, after) = rest.split_at(*count);
+            rest = after;
+            let mut position = run.position;
+            while !entries.is_empty() {
+                let (taken, bytes) = some_of(entries, sources.window_bytes());
+                let mut data = sources.data(run, position, bytes).await?;
+                if verify(&data, &entries[..taken], run).is_err() {
+                    // Damage on the way is not there a second time.
+                    data = self.objects.read(run.fragment, position, bytes).await?;
+                    verify(&data, &entries[..taken], run)?;
+                }
+                upload.push(&data).await?;
+                position += u64::from(bytes);
+                entries = &entries[taken..];
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many of the entries are copied at once, at least one, and their bytes.
+fn some_of(entries: &[&IndexedEntry], most_bytes: usize) -> (usize, u32) {
+    let (mut taken, mut bytes) = (0, 0_u32);
+    for entry in entries {
+        let with = bytes.saturating_add(entry.length);
+        if taken > 0 && with as usize > most_bytes {
+            break;
+        }
+        (taken, bytes) = (taken + 1, with);
+    }
+    (taken, bytes)
+}
+
+fn verify(data: &[u8], entries: &[&IndexedEntry], run: &Run) -> Result<()> {
+    let mut rest = data;
+    for entry in entries {
+        let (bytes, after) = rest.split_at_checked(entry.length as usize).unwrap_or((&[], &[]));
+        rest = after;
+        if entry_checksum(bytes) != Some(entry.checksum) {
+            let why = format!("the batch at offset {} fails its checksum", entry.meta.base_offset);
+            return Err(Error::Corrupt { key: run.fragment.key().to_string(), why });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

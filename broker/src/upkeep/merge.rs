@@ -1,0 +1,233 @@
+//! Merging: tiered objects of one class are joined into one of the next, up to `merge_object_bytes`, so that neither
+//! their number nor that of a partition's runs grows with the number of rounds.
+//!
+//! The work is done beside rounds, which do not wait for it, an object at a time; only the commit is made between them.
+//! Invariants:
+//! - What is merged is all that partitions want of the chosen objects, so that these are wanted by nobody afterwards.
+//! - A stretch is merged only if it still consists of the runs that were read: what was deleted or compacted meanwhile,
+//!   stays as it is.
+//! - Whatever ends a merge leaves orphans at most.
+
+mod choose;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meta::error::ErrorKind;
+use meta::planted;
+use storage::entry::{FragmentId, Run};
+use storage::error::{Error, Result};
+use storage::manifest::{Change, Commit, Part, Stretch};
+use storage::partition_index::PartitionIndex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::rewrite::{Job, Rewritten};
+use super::{PAUSE_MAX, Worker, retention};
+
+use self::choose::{Candidate, Most, choose};
+
+/// A run covers at most this share of the time, and of the bytes, that its partition keeps: retention takes whole runs.
+const RETENTION_SHARE: i64 = 8;
+
+/// A merge that is being done, or was.
+pub struct Merge {
+    jobs: Vec<Job>,
+    sources: BTreeSet<FragmentId>,
+    began: Instant,
+    task: Task,
+    outcome: Option<Result<Rewritten>>,
+}
+
+/// The task in which runs are read and written. Dropping it stops it.
+struct Task(JoinHandle<(Vec<Job>, Result<Rewritten>)>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Merge {
+    /// Returns when everything is written, or cannot be.
+    pub async fn written(&mut self) {
+        if self.outcome.is_none() {
+            let lost = |_| (Vec::new(), Err(Error::Unknown { what: "a merge that was stopped".to_owned() }));
+            let (jobs, outcome) = (&mut self.task.0).await.unwrap_or_else(lost);
+            (self.jobs, self.outcome) = (jobs, Some(outcome));
+        }
+    }
+
+    pub fn is_written(&self) -> bool {
+        self.outcome.is_some() || self.task.0.is_finished()
+    }
+}
+
+impl Worker {
+    /// Commits what was merged, and begins the next merge if one is worth it.
+    pub(super) async fn merge(&mut self) -> Result<()> {
+        if let Some(mut merge) = self.merging.take_if(|merge| merge.is_written()) {
+            merge.written().await;
+            self.merge_due = Some(Instant::now());
+            let outcome = merge.outcome.take();
+            match outcome {
+                Some(Ok(rewritten)) => self.commit_merge(&merge, rewritten).await?,
+                Some(Err(error)) => self.merge_failed(&merge, &error)?,
+                None => {}
+            }
+        }
+        if self.merging.is_none() && self.merge_due.is_some_and(|due| due <= Instant::now()) {
+            self.merge_due = None;
+            self.merging = self.begin_merge();
+        }
+        Ok(())
+    }
+
+    fn begin_merge(&self) -> Option<Merge> {
+        let joiner = self.joiner();
+        let most = Most { bytes: joiner.limits.object_bytes, entries: joiner.limits.entries };
+        if most.bytes == 0 {
+            return None;
+        }
+        let candidates: Vec<Candidate> = self.candidates().into_values().collect();
+        let sources: BTreeSet<FragmentId> = choose(&candidates, most).into_iter().collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let jobs = self.jobs_of(&sources);
+        let task = tokio::spawn(async move {
+            let outcome = joiner.join(&jobs).await;
+            (jobs, outcome)
+        });
+        let began = Instant::now();
+        Some(Merge { jobs: Vec::new(), sources, began, task: Task(task), outcome: None })
+    }
+
+    /// All tiered objects that the manifest names, but for those that cannot be read.
+    fn candidates(&self) -> BTreeMap<FragmentId, Candidate> {
+        let mut found: BTreeMap<FragmentId, Candidate> = BTreeMap::new();
+        let now_ms = self.parts.clock.now_ms();
+        for partition in self.parts.partitions.all() {
+            let id = partition.id();
+            let (Some(topic), Some(known)) = (self.parts.topics.by_id(id.topic), self.committed.get(&id)) else {
+                continue;
+            };
+            partition.inspect(|index| {
+                let goes_below = retention::soon(index, known.end, &topic.config, now_ms);
+                for run in index.runs().take_while(|run| run.next_offset <= known.end) {
+                    if !run.fragment.is_tiered() || self.unmergeable.contains(&run.fragment) {
+                        continue;
+                    }
+                    let none = Candidate { id: run.fragment, bytes: 0, entries: 0, going_bytes: 0 };
+                    let candidate = found.entry(run.fragment).or_insert(none);
+                    candidate.bytes += u64::from(run.length);
+                    candidate.entries += run.entries();
+                    candidate.going_bytes += if run.next_offset <= goes_below { u64::from(run.length) } else { 0 };
+                }
+            });
+        }
+        found
+    }
+
+    /// All runs in these objects: those of one partition that follow each other are one job.
+    fn jobs_of(&self, sources: &BTreeSet<FragmentId>) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for partition in self.parts.partitions.all() {
+            let id = partition.id();
+            let (Some(topic), Some(known)) = (self.parts.topics.by_id(id.topic), self.committed.get(&id)) else {
+                continue;
+            };
+            let config = &topic.config;
+            let share = |of: i64| if of >= 0 && config.deletable { of / RETENTION_SHARE } else { i64::MAX };
+            let segment_bytes = u64::try_from(share(config.retention_bytes)).unwrap_or(0).min(config.segment_bytes);
+            let new_job = || Job {
+                partition: id,
+                runs: Vec::new(),
+                segment_bytes,
+                span_ms: share(config.retention_ms),
+                filter: None,
+            };
+            let mut job = new_job();
+            partition.inspect(|index| {
+                for run in index.runs().take_while(|run| run.next_offset <= known.end) {
+                    if sources.contains(&run.fragment) {
+                        job.runs.push(*run);
+                    } else if !planted::bug("merge-skips-a-run") {
+                        jobs.push(std::mem::replace(&mut job, new_job()));
+                    }
+                }
+            });
+            jobs.push(job);
+        }
+        jobs.retain(|job| !job.runs.is_empty());
+        jobs
+    }
+
+    fn merge_failed(&mut self, merge: &Merge, error: &Error) -> Result<()> {
+        match error {
+            // Compaction, retention or a deletion was faster: there is something else to merge now.
+            Error::Missing { .. } => tracing::debug!(%error, "a merge is begun anew"),
+            _ if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(%error, "what cannot be read is not merged, and stays as it is");
+                self.unmergeable.extend(&merge.sources);
+            }
+            _ => {
+                let again_ms = PAUSE_MAX.as_millis();
+                tracing::warn!(%error, again_ms, "merging failed, trying again");
+                self.merge_due = Some(Instant::now() + PAUSE_MAX);
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit_merge(&mut self, merge: &Merge, rewritten: Rewritten) -> Result<()> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut placed = Vec::new();
+        for (job, runs) in merge.jobs.iter().zip(rewritten.runs) {
+            let (Some(known), Some(partition)) =
+                (self.committed.get(&job.partition), self.parts.partitions.get(job.partition))
+            else {
+                continue;
+            };
+            let Some(stretch) = partition.inspect(|index| stretch(index, &job.runs, runs)) else { continue };
+            if parts.last().is_none_or(|last| last.partition != job.partition) {
+                parts.push(Part::of(job.partition, known.log_start, known.cleaned_to));
+            }
+            if let Some(part) = parts.last_mut() {
+                part.stretches.push(stretch.clone());
+            }
+            placed.push((partition, stretch));
+        }
+        self.referenced.extend(&rewritten.objects);
+        fail::fail_point!("upkeep::merged");
+        if !parts.is_empty() {
+            let change = Change { position: self.position, parts };
+            self.parts.manifest.commit(&change, Commit::Change).await?;
+            fail::fail_point!("upkeep::merge_committed");
+            self.last_commit = Some(Instant::now());
+        }
+        let (objects, into, stretches) = (merge.sources.len(), rewritten.objects.len(), placed.len());
+        let took_ms = merge.began.elapsed().as_millis();
+        tracing::debug!(objects, into, stretches, took_ms, "merged");
+        for (partition, Stretch { from, to, runs }) in placed {
+            if let Err(error) = partition.replace_runs(from, to, &runs) {
+                // Readers go on with the old runs, whose objects must therefore stay: they are still referred to.
+                tracing::error!(partition = %partition.id(), %error, "runs that were merged do not fit");
+            }
+        }
+        self.doom_unreferenced();
+        Ok(())
+    }
+}
+
+/// What is to be changed of a partition, if the runs that were read are still what it consists of there.
+fn stretch(index: &PartitionIndex, read: &[Run], merged: Vec<Run>) -> Option<Stretch> {
+    let (from, to) = (read.first()?.base_offset, read.last()?.next_offset);
+    let begin = index.log_start();
+    let now = index.runs_from(from).take_while(|run| run.next_offset <= to);
+    let is_there = now.eq(read.iter().filter(|run| run.next_offset > begin));
+    let ignored = planted::bug("merge-ignores-what-changed") || planted::bug("merge-skips-a-run");
+    (to > begin && (is_there || ignored)).then_some(Stretch { from, to, runs: merged })
+}
+
+#[cfg(test)]
+mod tests;

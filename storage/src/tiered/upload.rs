@@ -1,0 +1,174 @@
+//! Writes a long tiered object while its bytes are still being read: in parts of one length, whatever the object's own.
+//!
+//! Invariants:
+//! - The object is there as a whole once `finish` has returned Ok, or not at all, or nobody knows: then it is never
+//!   referred to, and its key is not used again.
+//! - There is no create-if-absent of an upload in parts, and none is needed: the key has a number that the only writer of
+//!   the log in it has never used before.
+//! - In memory are two parts at most: one that is being filled and one that is being sent.
+//!
+//! What a crash leaves of an upload is no object: nothing lists it, and the store keeps its parts until a rule of the
+//! bucket ends it (S3: `AbortIncompleteMultipartUpload`), or, in a folder, until the next start.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use meta::planted;
+use meta::settled::Identity;
+use object_store::path::Path;
+use object_store::{GetRange, MultipartUpload, ObjectStoreExt, PutPayload};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::TieredObjects;
+use crate::error::{Error, Result};
+use crate::fragment::{DecodeError, TieredLayout};
+
+/// Parts at most: no store takes more than 10,000.
+const MAX_PARTS: u64 = 9_000;
+/// Limit of a single call: a part is long, and the client tries again by itself.
+const CALL_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// How a long object is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    pub bytes: usize,
+    /// No: however long it is, it is sent in one piece.
+    pub allowed: bool,
+}
+
+/// An object on its way.
+pub struct Upload {
+    objects: TieredObjects,
+    key: Path,
+    identity: Identity,
+    part_bytes: usize,
+    /// None: it is sent in one piece in the end.
+    parts: Option<Box<dyn MultipartUpload>>,
+    filling: BytesMut,
+    sending: Option<Sent>,
+}
+
+/// A part on its way while the next one is being filled. If nobody waits for it any more, it is given up.
+struct Sent(JoinHandle<Result<()>>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl TieredObjects {
+    /// Begins to write an object that is laid out.
+    pub async fn begin(&self, layout: &TieredLayout, parts: Parts) -> Result<Upload> {
+        let key = layout.index.fragment.key();
+        let least_bytes = usize::try_from(layout.total_bytes / MAX_PARTS).unwrap_or(usize::MAX);
+        let part_bytes = parts.bytes.max(least_bytes).max(1);
+        let upload = match parts.allowed && layout.total_bytes > part_bytes as u64 {
+            true => Some(called("beginning to write", &key, self.store().put_multipart(&key)).await?),
+            false => None,
+        };
+        let room = if upload.is_some() { part_bytes } else { usize::try_from(layout.total_bytes).unwrap_or(0) };
+        let mut upload = Upload {
+            objects: self.clone(),
+            key,
+            identity: layout.identity.clone(),
+            part_bytes,
+            parts: upload,
+            filling: BytesMut::with_capacity(room),
+            sending: None,
+        };
+        upload.push(&layout.head).await?;
+        Ok(upload)
+    }
+}
+
+impl Upload {
+    /// The next bytes. Waits while two parts are full.
+    pub async fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while self.parts.is_some() && self.filling.len() + bytes.len() >= self.part_bytes {
+            let (now, later) = bytes.split_at(self.part_bytes - self.filling.len());
+            self.filling.extend_from_slice(now);
+            bytes = later;
+            self.sent().await?;
+            let full = std::mem::replace(&mut self.filling, BytesMut::with_capacity(self.part_bytes));
+            self.send(full.freeze());
+        }
+        self.filling.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The last bytes. Ok as soon as the object is durable.
+    pub async fn finish(&mut self, layout: &TieredLayout) -> Result<()> {
+        self.push(&layout.tail).await?;
+        let last = std::mem::take(&mut self.filling).freeze();
+        if self.parts.is_none() {
+            return self.objects.create(&self.key, vec![last], &self.identity).await;
+        }
+        self.sent().await?;
+        if !last.is_empty() {
+            self.send(last);
+            self.sent().await?;
+        }
+        fail::fail_point!("tiered::parts_written");
+        if planted::bug("upload-not-completed") {
+            return Ok(());
+        }
+        // Whatever comes of it, it cannot be given up any more.
+        let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        match called("completing", &self.key, parts.complete()).await {
+            Ok(_) => Ok(()),
+            Err(error) => settle(&self.objects, &self.key, &self.identity, error).await,
+        }
+    }
+
+    /// Gives up: nothing of it is kept, if the store can be told.
+    pub async fn abort(mut self) {
+        self.sending = None;
+        if let Some(mut parts) = self.parts.take()
+            && let Err(error) = called("giving up", &self.key, parts.abort()).await
+        {
+            tracing::debug!(key = %self.key, %error, "parts of an upload that was given up stay behind");
+        }
+    }
+
+    fn send(&mut self, part: Bytes) {
+        let Some(parts) = &mut self.parts else { return };
+        let (part, key) = (parts.put_part(PutPayload::from(part)), self.key.clone());
+        self.sending = Some(Sent(tokio::spawn(async move { called("writing", &key, part).await })));
+    }
+
+    async fn sent(&mut self) -> Result<()> {
+        let Some(mut sending) = self.sending.take() else { return Ok(()) };
+        let lost = |_| Err(Error::Unknown { what: format!("a part of {}", self.key) });
+        (&mut sending.0).await.unwrap_or_else(lost)
+    }
+}
+
+/// The completion was not answered, or with an error: is the object there? If it is not, it may still come.
+async fn settle(objects: &TieredObjects, key: &Path, identity: &Identity, error: Error) -> Result<()> {
+    fail::fail_point!("tiered::upload_unclear");
+    let same = |found: &[u8]| match found == identity.bytes {
+        true => Ok(()),
+        false => Err(DecodeError::Damaged("somebody else wrote it under our name")),
+    };
+    let range = GetRange::Bounded(identity.range.clone());
+    match objects.gets.get(key, range, |got| same(&got.bytes)).await {
+        Ok(()) => Ok(()),
+        Err(found @ Error::Corrupt { .. }) => Err(found),
+        Err(_) => Err(Error::Unknown { what: error.to_string() }),
+    }
+}
+
+/// One call to the store, within its time.
+async fn called<T>(what: &str, key: &Path, call: impl Future<Output = object_store::Result<T>>) -> Result<T> {
+    let unavailable = |source: Box<dyn std::error::Error + Send + Sync>| {
+        let what = format!("{what} {key} in parts");
+        Error::Unavailable { what, source }
+    };
+    match timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(unavailable(Box::new(error))),
+        Err(late) => Err(unavailable(Box::new(late))),
+    }
+}

@@ -23,9 +23,9 @@ pub fn encode<T: Serialize>(record: &T) -> Bytes {
 /// `Invalid` if a newer program wrote it.
 pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T> {
     serde_json::from_slice(value).map_err(|error| match version_of(value) {
-        Some(version) if version > VERSION => Error::Invalid {
-            what: format!("{key} has format version {version}; this program knows up to {VERSION}"),
-        },
+        Some(version) if version > VERSION => {
+            Error::Invalid { what: format!("{key} has format version {version}; this program knows up to {VERSION}") }
+        }
         _ => Error::Corrupt { key: key.to_owned(), why: error.to_string() },
     })
 }

@@ -51,14 +51,22 @@ impl Orphan {
     /// For people.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Awaiting => "moved or dropped; the newest log's owner deletes it after delete_delay_ms, else the next start",
+            Self::Awaiting => {
+                "moved or dropped; the newest log's owner deletes it after delete_delay_ms, else the next start"
+            }
             Self::LeftBehind => "left behind by an earlier start; the next start deletes it",
             Self::BeyondEnd => "beyond the end of its segment, never acknowledged; the next start deletes it",
             Self::AboveTail => "above the end that was found: being written, or written since",
             Self::NewTiered => "tiered and not referred to: being written, or moved on and about to be deleted",
-            Self::Unwanted => "the manifest names it for a deleted topic, or below a log start; deleted after the next round",
-            Self::OldManifest => "part of a former manifest, left behind by an earlier start; the next start deletes it",
-            Self::SupersededManifest => "part of a former manifest, or of one being written; deleted after delete_delay_ms",
+            Self::Unwanted => {
+                "the manifest names it for a deleted topic, or below a log start; deleted after the next round"
+            }
+            Self::OldManifest => {
+                "part of a former manifest, left behind by an earlier start; the next start deletes it"
+            }
+            Self::SupersededManifest => {
+                "part of a former manifest, or of one being written; deleted after delete_delay_ms"
+            }
             Self::Probe => "scratch of a probe at some start; harmless",
         }
     }
@@ -126,9 +134,10 @@ impl<'a> Census<'a> {
         }
         let Some(record) = self.view.records.logs.get(&id.log) else { return Role::UnknownLog(id.log) };
         let recorded = record.segments.get(id.segment as usize).and_then(|segment| segment.end);
-        let fenced = self.view.spans.iter().any(|span| {
-            (span.log, span.segment) == (id.log, id.segment) && matches!(span.ending, Ending::Fence(_))
-        });
+        let fenced =
+            self.view.spans.iter().any(|span| {
+                (span.log, span.segment) == (id.log, id.segment) && matches!(span.ending, Ending::Fence(_))
+            });
         let beyond = recorded.is_some_and(|end| id.fragment >= end) || fenced;
         Role::Orphan(if beyond { Orphan::BeyondEnd } else { Orphan::AboveTail })
     }

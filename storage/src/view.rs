@@ -196,8 +196,7 @@ impl View {
             }
             Err(error) => return Err(error),
         };
-        let mut view =
-            Self { meta, records, manifest, spans: Vec::new(), chains: BTreeMap::new(), problems, complete };
+        let mut view = Self { meta, records, manifest, spans: Vec::new(), chains: BTreeMap::new(), problems, complete };
         if complete {
             view.follow(source).await?;
         }

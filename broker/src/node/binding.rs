@@ -81,7 +81,9 @@ pub async fn check(store: &Arc<dyn ObjectStore>, meta: &dyn MetaStore) -> Result
     match (object_id(store).await?, key_id(meta).await?) {
         (Some(object), Some(key)) if object == key => Ok(()),
         (None, None) => Err(StartError::Mismatch("neither this storage nor this metadata was ever used".to_owned())),
-        _ => Err(StartError::Mismatch("this metadata is not that of this storage: is --metadata as it was?".to_owned())),
+        _ => {
+            Err(StartError::Mismatch("this metadata is not that of this storage: is --metadata as it was?".to_owned()))
+        }
     }
 }
 

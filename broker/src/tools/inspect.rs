@@ -45,9 +45,9 @@ pub async fn inspect(access: &Access, what: &Inspect, progress: &Progress) -> Re
         Inspect::Partition { topic, partition: number } => {
             let named = view.records.topics.iter().find(|(_, found)| found.name == *topic);
             let id = named.map(|(id, _)| TopicPartition { topic: *id, partition: *number });
-            let (id, chain) = id.and_then(|id| view.chains.get_key_value(&id)).ok_or_else(|| {
-                ToolError::NoPartition { topic: topic.clone(), partition: *number }
-            })?;
+            let (id, chain) = id
+                .and_then(|id| view.chains.get_key_value(&id))
+                .ok_or_else(|| ToolError::NoPartition { topic: topic.clone(), partition: *number })?;
             let mut row = partition(&view, *id, chain);
             row.chain = Some(chain.index.runs().map(|found| run(&access.source, found)).collect());
             inspection.partitions = Some(vec![row]);
@@ -100,7 +100,10 @@ fn logs(view: &View) -> Vec<Log> {
         },
         writer: record.writer.to_string(),
         recover_from: record.recover_from,
-        segments: (0..).zip(&record.segments).map(|(number_of, found)| segment(*number, number_of, found.end)).collect(),
+        segments: (0..)
+            .zip(&record.segments)
+            .map(|(number_of, found)| segment(*number, number_of, found.end))
+            .collect(),
     });
     all.collect()
 }

@@ -107,7 +107,9 @@ fn fragments(text: &mut String, report: &Inspection) {
     }
     if let Some(objects) = &report.objects {
         let mut rows = vec![row(["object", "bytes", "role"])];
-        rows.extend(objects.iter().map(|object| vec![object.key.clone(), object.bytes.to_string(), object.role.clone()]));
+        rows.extend(
+            objects.iter().map(|object| vec![object.key.clone(), object.bytes.to_string(), object.role.clone()]),
+        );
         table(text, &rows);
     }
 }
@@ -132,7 +134,8 @@ fn partitions(text: &mut String, report: &Inspection) {
     }
     table(text, &rows);
     for chain in partitions.iter().filter_map(|found| found.chain.as_ref()) {
-        let head = ["offsets", "epoch", "latest ms", "key", "fragment", "position", "length", "index at", "index length"];
+        let head =
+            ["offsets", "epoch", "latest ms", "key", "fragment", "position", "length", "index at", "index length"];
         let mut rows = vec![row(head)];
         rows.extend(chain.iter().map(|run| {
             vec![

@@ -51,8 +51,7 @@ enum Suspicion {
 }
 
 pub async fn verify(access: &Access, progress: &Progress) -> Result<Verification, ToolError> {
-    let mut verifier =
-        Verifier { access, progress, findings: Findings::default(), intact: BTreeSet::new() };
+    let mut verifier = Verifier { access, progress, findings: Findings::default(), intact: BTreeSet::new() };
     let revision = verifier.run().await?;
     let findings = verifier.findings;
     let mut report = Verification {
@@ -149,10 +148,8 @@ impl Verifier<'_> {
     /// Reads units. Returns those in which something did not fit.
     async fn pass(&mut self, view: &View, todo: BTreeMap<FragmentId, Needed>) -> Vec<Suspect> {
         let source = &self.access.source;
-        let todo: Vec<_> = todo
-            .into_iter()
-            .filter(|(unit, _)| !self.findings.is_damaged(source.unit_key(*unit).as_ref()))
-            .collect();
+        let todo: Vec<_> =
+            todo.into_iter().filter(|(unit, _)| !self.findings.is_damaged(source.unit_key(*unit).as_ref())).collect();
         let bytes = todo.iter().map(|(_, needed)| needed.bytes()).sum();
         self.progress.begin("verifying", todo.len() as u64, bytes);
         let progress = self.progress;

@@ -13,7 +13,7 @@ use std::{
 
 use super::{CONNECTIONS, Run, SETTLE, SMALL_RECORD_BYTES, quiet_disk};
 use crate::{
-    bucket::{Bucket, Place},
+    bucket::Place,
     clock::{now, pause},
     connections::{self, Trickle},
     crowd::Crowd,

@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn what_was_encoded_is_decoded() {
-    let record = TopicRecord { id: Uuid::from_u128(5), partitions: 3, configs: BTreeMap::new(), log_starts: [(1, 7)].into() };
+    let record =
+        TopicRecord { id: Uuid::from_u128(5), partitions: 3, configs: BTreeMap::new(), log_starts: [(1, 7)].into() };
     assert_eq!(decode::<TopicRecord>("topics/t", &encode(&record)).unwrap(), record);
 }
 

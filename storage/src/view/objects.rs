@@ -59,9 +59,8 @@ pub(super) async fn read_span(
     let mut span = wanted.span();
     let mut problems = Vec::new();
     let numbers = stream::iter(wanted.from..wanted.end.unwrap_or(u64::MAX));
-    let mut stored = numbers
-        .map(|number| async move { (number, read_stored(gets, wanted.id(number)).await) })
-        .buffered(READS_AHEAD);
+    let mut stored =
+        numbers.map(|number| async move { (number, read_stored(gets, wanted.id(number)).await) }).buffered(READS_AHEAD);
     while let Some((number, stored)) = stored.next().await {
         let key = || wanted.id(number).key().to_string();
         match stored {

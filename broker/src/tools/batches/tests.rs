@@ -35,9 +35,14 @@ fn what_does_not_fit_is_named() {
     assert_eq!(BatchCheck.check(&entry, &bytes, crc), Ok(()));
     assert_eq!(BatchCheck.check(&entry, &bytes, crc + 1), Err("fails its own CRC32C".to_owned()));
     assert!(BatchCheck.check(&entry, &bytes[..60], crc).is_err());
-    for (at, name) in
-        [(7, "base offset"), (11, "length"), (15, "leader epoch"), (16, "format"), (22, "attributes"), (26, "last offset")]
-    {
+    for (at, name) in [
+        (7, "base offset"),
+        (11, "length"),
+        (15, "leader epoch"),
+        (16, "format"),
+        (22, "attributes"),
+        (26, "last offset"),
+    ] {
         let mut wrong = bytes.clone();
         wrong[at] ^= 1;
         let why = BatchCheck.check(&entry, &wrong, crc).unwrap_err();

@@ -59,7 +59,11 @@ impl Findings {
         for (id, chain) in &view.chains {
             if let Err(error) = Producers::new(usize::MAX).restore(&chain.producers) {
                 let name = name(view, *id);
-                self.damage(&format!("the producers of partition {name} in the manifest"), error.to_string(), vec![name]);
+                self.damage(
+                    &format!("the producers of partition {name} in the manifest"),
+                    error.to_string(),
+                    vec![name],
+                );
             }
         }
         let known: BTreeSet<_> = self.strange.iter().map(|object| object.key.clone()).collect();
@@ -91,12 +95,7 @@ impl Findings {
             Role::Strange if self.strange.len() < STRANGE => {
                 self.strange.push(Object { key: key.to_string(), bytes });
             }
-            Role::Strange
-            | Role::Data
-            | Role::Manifest
-            | Role::Metadata
-            | Role::Lock
-            | Role::UnknownLog(_) => {}
+            Role::Strange | Role::Data | Role::Manifest | Role::Metadata | Role::Lock | Role::UnknownLog(_) => {}
         }
     }
 }

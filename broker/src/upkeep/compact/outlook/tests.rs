@@ -29,7 +29,13 @@ fn index(timestamps: &[i64]) -> PartitionIndex {
     index
 }
 
-fn outlook(timestamps: &[i64], cleaned_to: i64, end: i64, settings: &[(&str, &str)], now_ms: i64) -> (i64, Option<i64>) {
+fn outlook(
+    timestamps: &[i64],
+    cleaned_to: i64,
+    end: i64,
+    settings: &[(&str, &str)],
+    now_ms: i64,
+) -> (i64, Option<i64>) {
     let settings = settings.iter().chain(&[("cleanup.policy", "compact")]);
     let configs: Configs = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let config = TopicConfig::resolve(&configs, &Defaults::new(&BrokerConfig::default())).unwrap();

@@ -150,10 +150,6 @@ pub fn decode_header(key: &str, bytes: &[u8]) -> Result<Header> {
         return Err(input.corrupt("it does not begin as metadata does"));
     }
     let version = u16::from_le_bytes(input.array()?);
-    if version > VERSION {
-        let what = format!("{key} has format version {version}; this program knows up to {VERSION}");
-        return Err(Error::Invalid { what });
-    }
     let [kind, zero] = input.array()?;
     let body_length = u32::from_le_bytes(input.array()?);
     let number = input.u64()?;
@@ -163,6 +159,11 @@ pub fn decode_header(key: &str, bytes: &[u8]) -> Result<Header> {
     let header_crc = u32::from_le_bytes(input.array()?);
     if crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) != header_crc {
         return Err(input.corrupt("the checksum of its header is wrong"));
+    }
+    // Only now: a damaged version is not a newer one.
+    if version > VERSION {
+        let what = format!("{key} has format version {version}; this program knows up to {VERSION}");
+        return Err(Error::Invalid { what });
     }
     let kind = match (kind, zero) {
         (1, 0) => Kind::Txn,

@@ -63,6 +63,10 @@ fn every_flipped_bit_and_every_shorter_or_longer_object_is_refused_by_name() {
 fn a_newer_version_is_refused_as_such() {
     let mut newer = record().to_vec();
     newer[8] = 2;
+    let damaged = decode_record("the/key", 7, &Bytes::from(newer.clone())).unwrap_err();
+    assert!(matches!(damaged, Error::Corrupt { .. }), "a damaged version is not a newer one: {damaged}");
+    let crc = crc32c::crc32c(&newer[..HEADER_BYTES - 4]);
+    newer[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     let error = decode_record("the/key", 7, &Bytes::from(newer)).unwrap_err();
     assert_eq!(error.to_string(), "the/key has format version 2; this program knows up to 1");
 }

@@ -128,7 +128,12 @@ async fn what_a_newer_program_wrote_is_refused_by_name() {
     let path = object::journal(2);
     let mut bytes = store.inner().get(&path).await.unwrap().bytes().await.unwrap().to_vec();
     bytes[8] = 2;
+    let damaged = bytes.clone();
+    let crc = crc32c::crc32c(&bytes[..52]);
+    bytes[52..56].copy_from_slice(&crc.to_le_bytes());
     store.inner().put(&path, PutPayload::from(bytes)).await.unwrap();
     let refused = view(&store).look().await.unwrap_err();
     assert!(matches!(&refused, Error::Invalid { what } if what.contains(path.as_ref()) && what.contains("version 2")));
+    store.inner().put(&path, PutPayload::from(damaged)).await.unwrap();
+    assert!(matches!(view(&store).look().await, Err(Error::Corrupt { .. })), "a damaged version is not a newer one");
 }

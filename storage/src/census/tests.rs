@@ -13,7 +13,7 @@ async fn every_object_has_a_role() {
     world.tiered(1, 1, 0..2).await;
     let second = world.log().await;
     world.append(&*second, 4..6).await;
-    let newer = world.tiered(2, 0, 2..4).await;
+    let newer = world.tiered(2, 0, 2..5).await;
     let both = [0, 1].iter().flat_map(|n| [old[*n], newer[*n]]).collect::<Vec<_>>();
     // A base for each partition, as `checkpoint` makes one part of each run.
     world.checkpoint(FragmentId { log: 2, segment: 0, fragment: 1 }, &both).await;

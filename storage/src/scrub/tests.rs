@@ -92,6 +92,7 @@ async fn entries_are_the_same_in_pieces_of_any_length() {
         let seen = Seen::default();
         let mut entries = Entries::new(&index, &seen);
         data.chunks(length).for_each(|piece| entries.feed(piece, |entry, why| panic!("{entry:?}: {why}")));
+        drop(entries);
         seen.0.into_inner()
     };
     let whole = shown(data.len());

@@ -101,11 +101,12 @@ impl World {
         runs
     }
 
-    /// The manifest has these runs, and everything before this position.
+    /// The manifest has these runs, and everything before this position. The writer of the newest log makes it so.
     pub async fn checkpoint(&self, position: FragmentId, runs: &[(TopicPartition, Run)]) {
         let objects = TieredObjects::new(self.store.clone());
         let meta: Arc<dyn MetaStore> = Arc::new(self.meta.clone());
-        let mut manifest = ManifestStore::open(meta, objects, position.log, WRITER).await.unwrap();
+        let newest = registry::logs(&*meta).await.unwrap().last().unwrap().0;
+        let mut manifest = ManifestStore::open(meta, objects, newest, WRITER).await.unwrap();
         let parts = runs.iter().map(|(id, run)| {
             let stretch = Stretch { from: run.base_offset, to: run.base_offset, runs: vec![*run] };
             Part { stretches: vec![stretch], ..Part::of(*id, 0, 0) }

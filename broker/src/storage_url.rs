@@ -142,6 +142,10 @@ fn open_folder(path: &Path, incarnation: Incarnation, started_ms: i64) -> Result
         hint: String::new(),
     };
     let lock = Folder::lock(path, incarnation, started_ms).map_err(|error| unusable(Box::new(error)))?;
+    let removed = lock.remove_unfinished().map_err(|error| unusable(Box::new(error)))?;
+    if removed > 0 {
+        tracing::info!(removed, "removed files that were not complete when their writer ended");
+    }
     let files =
         LocalFileSystem::new_with_prefix(lock.root()).map_err(|error| unusable(Box::new(error)))?.with_fsync(true);
     let (store, counters) = MeteredStore::new(Arc::new(files));

@@ -61,8 +61,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const DROPS_APART: Duration = Duration::from_secs(1);
 /// What is taken in one round at most, in rounds' lengths: one that has fallen behind catches up in long rounds.
 const LONGEST_ROUND: u64 = 4;
-/// Fragments that are as long on the average are gathered, beyond what the tail holds: they are soon read once more.
-const LONG_FRAGMENT_BYTES: u64 = 1 << 20;
+/// If fragments are no shorter on the average than a round's this part, they are gathered beyond what the tail holds:
+/// reading them once more does not take many requests.
+const MANY_FRAGMENTS: u64 = 256;
 
 pub struct UpkeepParts {
     pub config: Arc<BrokerConfig>,
@@ -125,6 +126,9 @@ struct Worker {
     /// The next number of a tiered object.
     numbers: Arc<AtomicU64>,
     merging: Option<Merge>,
+    /// Of what was merged since the start: the youngest of what it consists of. An object's number tells its age
+    /// otherwise, and nearly so after the next start.
+    ages: BTreeMap<FragmentId, FragmentId>,
     /// When it is to be looked for what is worth merging.
     merge_due: Option<Instant>,
     /// When a partition becomes worth compacting though nothing comes, as far as is known.
@@ -173,6 +177,7 @@ impl Worker {
             doomed: Doomed::default(),
             numbers: Arc::default(),
             merging: None,
+            ages: BTreeMap::new(),
             merge_due: Some(Instant::now()),
             compaction_due: Some(Instant::now()),
             retention_due: Some(Instant::now()),
@@ -217,7 +222,7 @@ impl Worker {
             }
         };
         let merged = async {
-            match self.merging.as_mut().filter(|_| !has_failed) {
+            match self.merging.as_mut().filter(|merge| !has_failed && merge.is_under_way()) {
                 Some(merge) => merge.written().await,
                 None => std::future::pending().await,
             }
@@ -242,7 +247,9 @@ impl Worker {
         }
         let tiering = self.parts.partitions.backlog().since().map(|since| since + self.parts.config.tier.interval);
         let drops = self.dropped.then(|| self.last_commit.map_or_else(Instant::now, |last| last + DROPS_APART));
-        let others = [self.retention_due, self.compaction_due, self.merge_due, self.doomed.due()];
+        // One merge at a time: the end of one wakes by itself.
+        let merge_due = self.merge_due.filter(|_| self.merging.is_none());
+        let others = [self.retention_due, self.compaction_due, merge_due, self.doomed.due()];
         [tiering, drops].into_iter().chain(others).flatten().min()
     }
 
@@ -254,7 +261,7 @@ impl Worker {
     /// What is taken from memory in one go, or, where fragments are long, read once more in long pieces.
     fn round_bytes(&self) -> u64 {
         let (config, mean_bytes) = (&self.parts.config, self.parts.partitions.backlog().mean_bytes());
-        let gathers = mean_bytes >= LONG_FRAGMENT_BYTES && self.joins_fragments();
+        let gathers = mean_bytes >= config.tier.bytes as u64 / MANY_FRAGMENTS && self.joins_fragments();
         let most = if gathers { usize::MAX } else { config.tail_bytes / 2 };
         config.tier.bytes.min(most).max(1) as u64
     }
@@ -271,7 +278,7 @@ impl Worker {
             numbers: self.numbers.clone(),
             log: self.parts.log,
             incarnation: self.parts.incarnation,
-            limits: Limits::of(&self.parts.config),
+            limits: Limits::of(&self.parts.config, &self.parts.budget),
         }
     }
 
@@ -320,3 +327,6 @@ impl Worker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

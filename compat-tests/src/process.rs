@@ -135,6 +135,7 @@ impl Launch {
         self.set("tier_bytes", 100_000)
             .set("tier_interval_ms", 200)
             .set("tier_object_bytes", 60_000)
+            .set("merge_object_bytes", 1_000_000)
             .set("retention_check_interval_ms", 200)
             .set("delete_delay_ms", 200)
     }

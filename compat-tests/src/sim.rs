@@ -42,6 +42,8 @@ pub mod probing;
 
 pub mod admin;
 
+pub mod shrinking;
+
 pub mod cluster;
 
 pub mod fake;

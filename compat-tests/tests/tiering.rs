@@ -1,7 +1,7 @@
 //! What happens to data after it was acknowledged, in real processes: it is tiered, it is there after kill -9 at any moment
 //! of that, and what nobody wants any more is gone from the storage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use compat_tests::clients::{self, LIMIT, assign, read_all, watermarks};
@@ -70,14 +70,17 @@ async fn objects(prefix: &Prefix) -> (usize, usize) {
 }
 
 fn bytes_in(folder: &Path) -> u64 {
+    files_in(folder).iter().map(|(_, bytes)| bytes).sum()
+}
+
+/// All files below a folder, with their lengths.
+fn files_in(folder: &Path) -> Vec<(PathBuf, u64)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(
-            |entry| {
-                if entry.path().is_dir() { bytes_in(&entry.path()) } else { entry.metadata().map_or(0, |m| m.len()) }
-            },
-        )
-        .sum()
+    let files = entries.flat_map(|entry| match entry.path().is_dir() {
+        true => files_in(&entry.path()),
+        false => vec![(entry.path(), entry.metadata().map_or(0, |metadata| metadata.len()))],
+    });
+    files.collect()
 }
 
 /// Fragments that the last start has read, as it said.
@@ -191,6 +194,77 @@ async fn what_nobody_wants_any_more_is_gone() {
     produce(kafka, "sized", 1, 0..10).await;
     let _broker = killed_and_started(broker).await;
     assert_complete(kafka, "sized", 1, 10).await;
+}
+
+/// Rounds of little data leave no trail of little objects; those that are too long for one request are written in parts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_of_a_bucket_are_merged() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    // No parts are shorter in S3.
+    let launch = prefix.on(Launch::new(folder.path())).busy_upkeep().set("flush_interval_ms", 5);
+    let launch =
+        launch.set("tier_bytes", 1_000_000).set("tier_object_bytes", 1_000_000).set("tier_interval_ms", 60_000);
+    let launch = launch.set("merge_object_bytes", 64 << 20).set("merge_part_bytes", 5 << 20);
+    let broker = launch.start().await;
+    create(&launch.kafka, "t", 3, &[]).await;
+    produce(&launch.kafka, "t", 3, 0..12_000).await;
+    let parts = "woodpecker_store_requests_total{kind=\"part\",purpose=\"tiered\"}";
+    until("an object is written in parts", LIMIT, async || broker.metric(parts).await >= Some(2.0)).await;
+    until("what was merged is gone", LIMIT, async || objects(&prefix).await.0 <= 8).await;
+    assert_complete(&launch.kafka, "t", 3, 12_000).await;
+    let _broker = killed_and_started(broker).await;
+    assert_complete(&launch.kafka, "t", 3, 12_000).await;
+}
+
+/// A folder has the same objects, of what was too short to stay where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_of_a_folder_are_merged() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let launch = Launch::new(folder.path()).busy_upkeep().set("merge_part_bytes", 100_000);
+    let mut broker = launch.start().await;
+    create(&launch.kafka, "t", 4, &[]).await;
+    for round in 0..2 {
+        produce(&launch.kafka, "t", 4, round * 3_000..(round + 1) * 3_000).await;
+        broker = killed_and_started(broker).await;
+    }
+    let tiered = || -> Vec<u64> {
+        let files = files_in(&folder.path().join("data/logs"));
+        files
+            .into_iter()
+            .filter(|(path, _)| path.to_string_lossy().contains("/tiered/"))
+            .map(|(_, bytes)| bytes)
+            .collect()
+    };
+    until("some are long", LIMIT, async || tiered().iter().any(|bytes| *bytes > 400_000)).await;
+    until("few are left", LIMIT, async || tiered().len() <= 24).await;
+    assert_complete(&launch.kafka, "t", 4, 6_000).await;
+    let _broker = killed_and_started(broker).await;
+    assert_complete(&launch.kafka, "t", 4, 6_000).await;
+}
+
+/// When everything is settled, nothing is asked of the storage, however often upkeep might look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_broker_asks_for_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    let launch = prefix.on(Launch::new(folder.path())).busy_upkeep().set("flush_interval_ms", 5);
+    let broker = launch.start().await;
+    create(&launch.kafka, "kept", 2, &[("retention.ms", "-1")]).await;
+    create(&launch.kafka, "aged", 2, &[("retention.ms", "86400000"), ("retention.bytes", "1000000")]).await;
+    for topic in ["kept", "aged"] {
+        produce(&launch.kafka, topic, 2, 0..1_000).await;
+    }
+    let requests = async || broker.metric("woodpecker_store_requests_total").await.expect("it is counted");
+    let mut before = requests().await;
+    until("everything is settled", LIMIT, async || {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = requests().await;
+        std::mem::replace(&mut before, now) == now
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(requests().await, before, "an idle broker made requests");
 }
 
 /// The same in a folder: files of segments and tiered objects go.

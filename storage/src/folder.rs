@@ -46,10 +46,43 @@ impl Folder {
         Ok(Self { root, _lock: file })
     }
 
+    /// Removes what a crash has left of files that were not complete: those get their names when they are. Call it before
+    /// anything is written.
+    pub fn remove_unfinished(&self) -> Result<usize> {
+        let unavailable = |source: io::Error| Error::Unavailable {
+            what: format!("folder {}", self.root.display()),
+            source: Box::new(source),
+        };
+        let mut folders: Vec<PathBuf> = ["logs", "manifests", "meta"].map(|name| self.root.join(name)).into();
+        let mut removed = 0;
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unavailable(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(unavailable)?;
+                if entry.file_type().map_err(unavailable)?.is_dir() {
+                    folders.push(entry.path());
+                } else if is_unfinished(&entry.file_name().to_string_lossy()) {
+                    fs::remove_file(entry.path()).map_err(unavailable)?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
     /// The folder's absolute path.
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
+
+/// As the object store names what it is writing: the name that it will get, `#`, a number.
+fn is_unfinished(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Says in the lock file who holds it.

@@ -33,6 +33,8 @@ const LEAST_PART_BYTES: usize = 5 << 20;
 const ENTRY_MEMORY_BYTES: usize = 160;
 /// Of the memory, what a part takes at most; the windows take as much, and the index half of it.
 const SHARE: usize = 16;
+/// The same of the budget, which is smaller: one that joins in the background and one in a round leave enough to others.
+const BUDGET_SHARE: usize = 12;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -73,6 +75,15 @@ struct Todo<'a> {
 }
 
 impl<'a> Todo<'a> {
+    /// Of all that is left.
+    fn bytes(&self) -> u64 {
+        let left = self.jobs.iter().enumerate().skip(self.owner).flat_map(|(owner, job)| {
+            let taken = if owner == self.owner { self.run } else { 0 };
+            job.runs.iter().skip(taken)
+        });
+        left.map(|run| u64::from(run.length)).sum()
+    }
+
     /// The next run, and the job that it belongs to. It stays the next until `run` moves on.
     fn peek(&mut self) -> Option<(usize, &'a Job, &'a Run)> {
         loop {
@@ -86,8 +97,8 @@ impl<'a> Todo<'a> {
 }
 
 impl Limits {
-    pub fn of(config: &BrokerConfig) -> Self {
-        let share = (config.memory_bytes / SHARE).max(1);
+    pub fn of(config: &BrokerConfig, budget: &Budget) -> Self {
+        let share = (config.memory_bytes / SHARE).min(budget.total_bytes() / BUDGET_SHARE).max(1);
         let bytes = config.tier.merge_part_bytes.min(share).max(1);
         // Where memory is too small for what stores take as a part, an object is one piece.
         let allowed = bytes >= config.tier.merge_part_bytes.min(LEAST_PART_BYTES);
@@ -131,10 +142,16 @@ impl Joiner {
         let mut owners: Vec<usize> = Vec::new();
         let mut from = Vec::new();
         let mut open: Option<usize> = None;
+        // A little too much is no reason for another object.
+        let left_bytes = todo.bytes();
+        let fits_bytes = match left_bytes <= self.limits.object_bytes + self.limits.object_bytes / 8 {
+            true => left_bytes,
+            false => self.limits.object_bytes,
+        };
         while let Some((owner, job, run)) = todo.peek() {
             let part = sources.index(run).await?;
             let entries = decode_run_index(run, &part).map_err(|error| error.at(run.fragment))?;
-            let too_long = builder.bytes() + u64::from(run.length) > self.limits.object_bytes
+            let too_long = builder.bytes() + u64::from(run.length) > fits_bytes
                 || builder.entries() + entries.len() > self.limits.entries;
             if !builder.is_empty() && too_long {
                 break;

@@ -57,6 +57,11 @@ impl Merge {
         }
     }
 
+    /// Nobody has waited for its end yet.
+    pub fn is_under_way(&self) -> bool {
+        self.outcome.is_none()
+    }
+
     pub fn is_written(&self) -> bool {
         self.outcome.is_some() || self.task.0.is_finished()
     }
@@ -82,13 +87,16 @@ impl Worker {
         Ok(())
     }
 
-    fn begin_merge(&self) -> Option<Merge> {
+    fn begin_merge(&mut self) -> Option<Merge> {
         let joiner = self.joiner();
         let most = Most { bytes: joiner.limits.object_bytes, entries: joiner.limits.entries };
         if most.bytes == 0 {
             return None;
         }
-        let candidates: Vec<Candidate> = self.candidates().into_values().collect();
+        let found = self.candidates();
+        self.ages.retain(|object, _| found.contains_key(object));
+        let mut candidates: Vec<Candidate> = found.into_values().collect();
+        candidates.sort_by_key(|candidate| (self.age(candidate.id), candidate.id));
         let sources: BTreeSet<FragmentId> = choose(&candidates, most).into_iter().collect();
         if sources.is_empty() {
             return None;
@@ -162,6 +170,10 @@ impl Worker {
         jobs
     }
 
+    fn age(&self, object: FragmentId) -> FragmentId {
+        self.ages.get(&object).copied().unwrap_or(object)
+    }
+
     fn merge_failed(&mut self, merge: &Merge, error: &Error) -> Result<()> {
         match error {
             // Compaction, retention or a deletion was faster: there is something else to merge now.
@@ -198,6 +210,11 @@ impl Worker {
             placed.push((partition, stretch));
         }
         self.referenced.extend(&rewritten.objects);
+        let youngest = merge.sources.iter().map(|source| self.age(*source)).max();
+        self.ages.retain(|object, _| !merge.sources.contains(object));
+        if let Some(age) = youngest {
+            self.ages.extend(rewritten.objects.iter().map(|object| (*object, age)));
+        }
         fail::fail_point!("upkeep::merged");
         if !parts.is_empty() {
             let change = Change { position: self.position, parts };

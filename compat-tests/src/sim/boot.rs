@@ -53,6 +53,8 @@ async fn run(parts: Parts) -> Exit {
             bytes: *dice.pick(&[1, 2_000, 1 << 20]),
             interval: Duration::from_millis(*dice.pick(&[20, 1_000, 600_000])),
             object_bytes: *dice.pick(&[1, 3_000, 1 << 20]),
+            merge_object_bytes: *dice.pick(&[0, 5_000, 1 << 20]),
+            merge_part_bytes: *dice.pick(&[300, 2_000, 1 << 19]),
             retention_check_interval: Duration::from_secs(1),
             delete_delay: Duration::from_millis(*dice.pick(&[0, 500, 60_000])),
         },

@@ -22,6 +22,7 @@ use super::probing::Prober;
 use super::producer::Producer;
 use super::reader::{self, Reader};
 use super::session::{Clients, Phase};
+use super::shrinking::Shrinking;
 use super::stores::AuditStore;
 use super::trace::Trace;
 use crate::checker::{Partition, partition};
@@ -110,6 +111,7 @@ async fn simulate(seed: u64, boot: Boot, keep_lines: bool) -> Report {
     trace.note(format_args!("seed {seed}: {mood:?}"));
     let store = FaultStore::new(bucket, Dice::new(seed, "store").random(), mood.sound_plan());
     let groups = if boot.has_groups { group_member::groups(seed, &lasting_partitions()) } else { Vec::new() };
+    let cast = Cast { seed, groups, deletes: boot.has_groups };
     let cluster = Cluster::new(net.clone(), store, Arc::clone(&trace), seed, boot);
     let (phase, phases) = watch::channel(Phase::Faults);
     let clients = Arc::new(Clients {
@@ -122,7 +124,7 @@ async fn simulate(seed: u64, boot: Boot, keep_lines: bool) -> Report {
     });
     let (stop, stopped) = watch::channel(false);
     let supervisor = tokio::spawn(Arc::clone(&cluster).supervise(stopped));
-    let story = tell(seed, &cluster, &clients, &phase, &dice, &mood, &groups);
+    let story = tell(&cast, &cluster, &clients, &phase, &dice, &mood);
     if timeout(Duration::from_secs(3600), story).await.is_err() {
         trace.violation("heals", format_args!("an hour was not enough"));
     }
@@ -147,15 +149,23 @@ async fn simulate(seed: u64, boot: Boot, keep_lines: bool) -> Report {
     }
 }
 
-async fn tell(
+/// Who takes part, beside those that always do.
+struct Cast {
     seed: u64,
+    groups: Vec<Group>,
+    /// Some of the topics lose records.
+    deletes: bool,
+}
+
+async fn tell(
+    cast: &Cast,
     cluster: &Arc<Cluster>,
     clients: &Arc<Clients>,
     phase: &watch::Sender<Phase>,
     dice: &Dice,
     mood: &Mood,
-    groups: &[Group],
 ) {
+    let (seed, groups) = (cast.seed, &cast.groups[..]);
     cluster.start(0);
     // Half of the seeds begin in trouble.
     let setup = admin::create(clients, dice, MADE, MADE_PARTITIONS, Phase::Drain);
@@ -168,6 +178,7 @@ async fn tell(
     let (producers, readers) = start_clients(seed, clients);
     let mut members = JoinSet::new();
     groups.iter().for_each(|group| group_member::start(seed, clients, group, &mut members));
+    let mut shrinking = start_shrinking(cast, clients);
     chaos::strike(cluster, dice, mood).await;
     cluster.store.set_plan(mood.sound_plan());
     cluster.heal();
@@ -177,6 +188,13 @@ async fn tell(
     if timeout(RECOVERY, finish(producers)).await.is_err() {
         clients.trace.violation("heals", format_args!("producers did not get through within {RECOVERY:?}"));
     }
+    let mut shrunk = Vec::new();
+    while let Ok(Some(one)) = timeout(RECOVERY, shrinking.join_next()).await {
+        shrunk.extend(one.ok());
+    }
+    if !shrinking.is_empty() {
+        clients.trace.violation("heals", format_args!("clients of topics that shrink did not get through"));
+    }
     await_groups(clients, groups).await;
     phase.send_replace(Phase::Stop);
     let _ = timeout(RECOVERY, finish(readers)).await;
@@ -184,11 +202,13 @@ async fn tell(
     sleep(SETTLING).await;
     let partitions = lasting_partitions();
     read_everything(clients, dice, &partitions, groups).await;
+    read_shrunk(clients, &mut shrunk).await;
     // What a new incarnation finds is the same, however often one starts.
     for _ in 0..1 + dice.below(2) {
         cluster.start(dice.below(MACHINES as u64) as usize);
         sleep(dice.ms(0..=3000)).await;
         read_everything(clients, dice, &partitions, groups).await;
+        read_shrunk(clients, &mut shrunk).await;
     }
 }
 
@@ -214,6 +234,27 @@ async fn read_everything(clients: &Arc<Clients>, dice: &Dice, partitions: &[Part
     if !silent.is_empty() {
         clients.trace.violation("heals", format_args!("offsets of {silent:?} could not be read within {RECOVERY:?}"));
     }
+}
+
+async fn read_shrunk(clients: &Clients, shrunk: &mut [Shrinking]) {
+    for one in shrunk {
+        if !one.read_back(RECOVERY).await {
+            clients
+                .trace
+                .violation("heals", format_args!("a topic that shrinks could not be read within {RECOVERY:?}"));
+        }
+    }
+}
+
+fn start_shrinking(cast: &Cast, clients: &Arc<Clients>) -> JoinSet<Shrinking> {
+    let mut tasks = JoinSet::new();
+    for number in 0..if cast.deletes { 2 } else { 0 } {
+        let role = Dice::new(cast.seed, &format!("shrinking {number}"));
+        if role.chance(60) {
+            tasks.spawn(Shrinking::new(clients, role, number).run());
+        }
+    }
+    tasks
 }
 
 async fn finish(mut tasks: JoinSet<()>) {

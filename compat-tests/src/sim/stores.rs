@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, path::Path,
 };
 use parking_lot::Mutex;
 use storage::tiered::Listed;
@@ -107,7 +107,8 @@ impl ObjectStore for HostStore {
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.life.answer(self.inner.put_multipart_opts(location, opts)).await
+        let inner = self.life.answer(self.inner.put_multipart_opts(location, opts)).await?;
+        Ok(Box::new(HostUpload { inner, life: Arc::clone(&self.life) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -147,21 +148,74 @@ impl ObjectStore for HostStore {
     }
 }
 
+/// An upload in parts, of one incarnation.
+#[derive(Debug)]
+struct HostUpload {
+    inner: Box<dyn MultipartUpload>,
+    life: Arc<Life>,
+}
+
+#[async_trait]
+impl MultipartUpload for HostUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (part, life) = (self.inner.put_part(data), Arc::clone(&self.life));
+        Box::pin(async move { life.answer(part).await })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.life.answer(self.inner.complete()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.life.answer(self.inner.abort()).await
+    }
+}
+
 /// Watches what lands: an object of a log, of the journal or of the manifest is created once, never overwritten, and its
 /// name is never used for anything else after it was deleted. (An attempt that was under way may bring the same bytes
 /// back; and one who recovers, and was overtaken by another who did and deleted since, may fence where nothing is any
 /// more: the log's end is recorded, so nobody asks.)
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AuditStore {
     inner: Arc<dyn ObjectStore>,
     trace: Arc<Trace>,
     /// What each name stands for, by the checksum of its bytes.
-    used: Mutex<BTreeMap<Path, u32>>,
+    used: Arc<Mutex<BTreeMap<Path, u32>>>,
+}
+
+/// An upload in parts: it lands when it is completed.
+#[derive(Debug)]
+struct AuditUpload {
+    inner: Box<dyn MultipartUpload>,
+    store: AuditStore,
+    location: Path,
+    /// Of the parts so far: they are sent in their order.
+    checksum: u32,
+}
+
+#[async_trait]
+impl MultipartUpload for AuditUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.checksum = data.iter().fold(self.checksum, |checksum, piece| crc32c::crc32c_append(checksum, piece));
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let answer = self.inner.complete().await;
+        if answer.is_ok() {
+            self.store.landed(&self.location, &PutMode::Create, self.checksum, false);
+        }
+        answer
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
 }
 
 impl AuditStore {
     pub fn new(inner: Arc<dyn ObjectStore>, trace: Arc<Trace>) -> Self {
-        Self { inner, trace, used: Mutex::default() }
+        Self { inner, trace, used: Arc::default() }
     }
 
     fn landed(&self, location: &Path, mode: &PutMode, checksum: u32, is_fence: bool) {
@@ -198,7 +252,13 @@ impl ObjectStore for AuditStore {
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
+        // There is no create-if-absent of these: only a key that nobody else writes to may be used.
+        if !location.as_ref().contains("/tiered/") {
+            self.trace.violation("gc-unreferenced-only", format_args!("{location} is written in parts"));
+        }
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        let (store, location) = (self.clone(), location.clone());
+        Ok(Box::new(AuditUpload { inner, store, location, checksum: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

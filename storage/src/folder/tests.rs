@@ -54,3 +54,22 @@ fn a_missing_path_is_created() {
     fs::write(&file, b"").unwrap();
     assert_eq!(lock(&file).unwrap_err().kind(), ErrorKind::Retriable);
 }
+
+#[test]
+fn what_was_not_complete_when_its_writer_died_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = lock(dir.path()).unwrap();
+    assert_eq!(folder.remove_unfinished().unwrap(), 0);
+    let tiered = dir.path().join("logs/0000000001/tiered");
+    fs::create_dir_all(&tiered).unwrap();
+    fs::create_dir_all(dir.path().join("meta/journal")).unwrap();
+    let kept = ["000000000001.frag", "#", "x#1y"];
+    for name in kept.iter().chain(&["000000000002.frag#1", "000000000001.frag#17"]) {
+        fs::write(tiered.join(name), "x").unwrap();
+    }
+    fs::write(dir.path().join("meta/journal/5#2"), "x").unwrap();
+    fs::write(dir.path().join("other#1"), "x").unwrap();
+    assert_eq!(folder.remove_unfinished().unwrap(), 3);
+    assert!(kept.iter().all(|name| tiered.join(name).exists()));
+    assert!(dir.path().join("other#1").exists(), "it is none of ours");
+}

@@ -1,10 +1,12 @@
 //! The manifest against a plain model, its bytes against damage, and its commits against faults.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use meta::faults::{FaultPlan, FaultStore};
 use meta::keys::object;
 use meta::memory::MemoryStore;
-use meta::seams::Incarnation;
+use meta::seams::{Incarnation, Random};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -314,4 +316,70 @@ async fn while_a_log_is_being_sealed_its_fragments_stay() {
     assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
     assert_eq!(load(&*rig.meta, &rig.objects).await.unwrap().position.fragment, 3);
     assert_eq!(rig.recover_from().await, 3);
+}
+
+/// All that the models have, as a base.
+fn base_of(models: &[Model], position: FragmentId) -> Change {
+    let mut parts = Vec::new();
+    for (id, model) in (0..).zip(models).filter(|(_, model)| model.end > 0) {
+        let mut part = Part::of(partition(id), model.log_start, 0);
+        if let Some(first) = model.runs.first() {
+            let stretch = Stretch { from: first.base_offset, to: first.base_offset, runs: model.runs.clone() };
+            part.stretches.push(stretch);
+        }
+        parts.push(part);
+    }
+    Change { position, parts }
+}
+
+async fn commits_until_it_dies(steps: &[Step], seed: u64) {
+    let random = Random::from_seed(seed);
+    let latency = Duration::from_millis(1)..=Duration::from_millis(20);
+    let plan = FaultPlan { latency, ..FaultPlan::ambiguous(0.05) };
+    let store = FaultStore::new(Arc::new(InMemory::new()), random.clone(), plan);
+    let (meta, objects) = (Arc::new(MemoryStore::new()), TieredObjects::new(Arc::new(store)));
+    let mut models = vec![Model::default(); 3];
+    let mut steps = (1_u64..).zip(steps).peekable();
+    for life in 0_u128.. {
+        let writer = Incarnation(life + 1);
+        let log = registry::register(&*meta, writer, &[]).await.unwrap();
+        let mut commits = ManifestStore::open(meta.clone(), objects.clone(), log, writer).await.unwrap();
+        let Some(_) = steps.peek() else { return };
+        for (number, step) in steps.by_ref() {
+            let mut after = models.clone();
+            let part = after[id_of(step) as usize].step(step, number);
+            let position = FragmentId { log, segment: 0, fragment: number };
+            let kind = if random.next_u64() % 8 == 0 { Commit::Base } else { commits.advice() };
+            let change = match kind {
+                Commit::Base => base_of(&after, position),
+                Commit::Change => Change { position, parts: vec![part] },
+            };
+            let dies_after = Duration::from_millis(random.next_u64() % 120);
+            let committed = tokio::time::timeout(dies_after, commits.commit(&change, kind)).await;
+            let manifest = load(&*meta, &objects).await.unwrap();
+            let is = |models: &[Model]| {
+                (0..).zip(models).all(|(id, model)| model.is(manifest.partitions.get(&partition(id))))
+            };
+            let (done, is_after) = (matches!(committed, Ok(Ok(_))), is(&after));
+            assert!(is_after || (!done && is(&models)), "{step:?} of {models:?}, done: {done}: {manifest:?}");
+            if is_after {
+                models = after;
+            }
+            if !done {
+                break;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever moment a writer dies at, and whatever the store does meanwhile: the next one finds the manifest as it was
+    /// before the last commit, or after it.
+    #[test]
+    fn a_crash_leaves_the_manifest_before_a_commit_or_after(steps in steps(), seed in any::<u64>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(commits_until_it_dies(&steps, seed));
+    }
 }

@@ -167,3 +167,95 @@ proptest! {
         prop_assert_eq!(index.max_timestamp_run(0), runs.iter().find(|run| Some(run.max_timestamp) == max));
     }
 }
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append {
+        count: i64,
+        timestamp: i64,
+        new_epoch: bool,
+    },
+    Advance {
+        by: i64,
+    },
+    /// The runs from one place to another, those of each epoch, become one.
+    Merge {
+        from: prop::sample::Index,
+        to: prop::sample::Index,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (1..20_i64, 0..50_i64, prop::bool::weighted(0.1))
+            .prop_map(|(count, timestamp, new_epoch)| Step::Append { count, timestamp, new_epoch }),
+        1 => (1..80_i64).prop_map(|by| Step::Advance { by }),
+        2 => any::<(prop::sample::Index, prop::sample::Index)>().prop_map(|(from, to)| Step::Merge { from, to }),
+    ];
+    prop::collection::vec(step, 1..300)
+}
+
+/// Neighbours of one epoch as one run.
+fn merged(runs: &[Run], fragment: u64) -> Vec<Run> {
+    let mut merged: Vec<Run> = Vec::new();
+    for one in runs {
+        match merged.last_mut().filter(|last| last.leader_epoch == one.leader_epoch) {
+            Some(last) => {
+                last.next_offset = one.next_offset;
+                last.max_timestamp = last.max_timestamp.max(one.max_timestamp);
+            }
+            None => merged.push(Run { fragment: FragmentId::tiered(1, fragment), ..*one }),
+        }
+    }
+    merged
+}
+
+proptest! {
+    /// However runs come, are merged and go: the index answers as a plain list of runs does.
+    #[test]
+    fn merging_changes_nothing_else(steps in steps(), timestamp in 0..55_i64, epoch in 0..8_i32) {
+        let mut index = PartitionIndex::new(partition(), 0);
+        let (mut runs, mut end, mut start, mut newest): (Vec<Run>, i64, i64, i32) = (Vec::new(), 0, 0, 0);
+        // Where each epoch began, whether or not that is left.
+        let mut epochs = std::collections::BTreeMap::new();
+        for (number, step) in (0_u64..).zip(steps) {
+            match step {
+                Step::Append { count, timestamp, new_epoch } => {
+                    newest += i32::from(new_epoch);
+                    let added = run(number, end, end + count, timestamp, newest);
+                    epochs.entry(newest).or_insert(end);
+                    end += count;
+                    index.append(added).unwrap();
+                    runs.push(added);
+                }
+                Step::Advance { by } => {
+                    start = (start + by).min(end);
+                    index.advance_log_start(start);
+                    runs.retain(|run| run.next_offset > start);
+                }
+                Step::Merge { from, to } if !runs.is_empty() => {
+                    let (from, to) = (from.index(runs.len()), to.index(runs.len()));
+                    let (from, to) = (from.min(to), from.max(to));
+                    let joined = merged(&runs[from..=to], number);
+                    index.replace(runs[from].base_offset, runs[to].next_offset, &joined).unwrap();
+                    runs.splice(from..=to, joined);
+                }
+                Step::Merge { .. } => {}
+            }
+        }
+        prop_assert!(index.runs().eq(&runs));
+        prop_assert_eq!((index.log_start(), index.next_offset()), (start, end));
+        for offset in (start - 5).max(0)..end + 5 {
+            let found = runs.iter().find(|run| offset >= start && run.next_offset > offset);
+            prop_assert_eq!(index.find(offset), found);
+        }
+        prop_assert_eq!(index.find_timestamp(timestamp, 0), runs.iter().find(|run| run.max_timestamp >= timestamp));
+        let max = runs.iter().map(|run| run.max_timestamp).max();
+        prop_assert_eq!(index.max_timestamp_run(), runs.iter().find(|run| Some(run.max_timestamp) == max));
+        let next = epochs.range(epoch + 1..).next();
+        if let (Some((_, next)), true) = (next, epochs.contains_key(&epoch)) {
+            let told = index.epoch_end(epoch).unwrap().end_offset;
+            prop_assert_eq!(told, (*next).max(start), "the epoch ends where the next begins, or where data does");
+        }
+    }
+}

@@ -1,12 +1,16 @@
 //! Which tiered objects are worth being merged. Pure.
 //!
-//! Objects whose lengths are within a factor of eight are of one class; what is merged of one class is of the next. So
-//! a byte is written once a class, until its object is as long as they get.
+//! Only neighbours are: then a partition's runs in them follow each other, and become one. Objects whose lengths are
+//! within a factor of eight are of one class, and eight that are no longer than that are merged, the smallest class
+//! first. What is merged is at least twice as long as each of its parts, mostly eight times: so a byte is written about
+//! once a class, until its object is as long as they get.
 
 use storage::entry::FragmentId;
 
-/// Objects that are merged at once at most.
+/// Neighbours that are merged, if they do not fill an object before.
 const FAN_IN: usize = 8;
+/// At once at most: each is read through windows of its own.
+const MOST_AT_ONCE: usize = 64;
 
 /// A tiered object, by what partitions still want of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,37 +29,68 @@ pub struct Most {
     pub entries: usize,
 }
 
-/// Candidates come in the order in which they were made. None are chosen if it is not worth it.
+/// Neighbours, as far as they go together.
+#[derive(Default)]
+struct Window<'a> {
+    chosen: Vec<&'a Candidate>,
+    bytes: u64,
+    entries: usize,
+}
+
+/// Candidates are in the order of what is in them. None are chosen if it is not worth it.
 pub fn choose(candidates: &[Candidate], most: Most) -> Vec<FragmentId> {
-    let stays = |candidate: &&Candidate| candidate.going_bytes * 2 < candidate.bytes;
-    let has_room = |candidate: &&Candidate| candidate.bytes * 2 <= most.bytes && candidate.entries * 2 <= most.entries;
-    let open: Vec<&Candidate> = candidates.iter().filter(stays).filter(has_room).collect();
-    let mut classes: Vec<u32> = open.iter().map(|candidate| class(candidate.bytes)).collect();
-    classes.sort_unstable();
-    classes.dedup();
-    // The smallest first: there are most of them.
-    classes.into_iter().find_map(|class| together(&open, class, most)).unwrap_or_default()
+    let is_open = |candidate: &Candidate| {
+        let stays = candidate.going_bytes * 2 < candidate.bytes;
+        stays && candidate.bytes * 2 <= most.bytes && candidate.entries * 2 <= most.entries
+    };
+    let open = candidates.iter().filter(|candidate| is_open(candidate));
+    let classes: std::collections::BTreeSet<u32> = open.map(|candidate| class(candidate.bytes)).collect();
+    classes.into_iter().find_map(|wanted| neighbours(candidates, most, wanted, is_open)).unwrap_or_default()
 }
 
 fn class(bytes: u64) -> u32 {
     bytes.max(1).ilog2() / FAN_IN.ilog2()
 }
 
-/// The oldest ones of a class that fill an object, or as many as are merged at once.
-fn together(open: &[&Candidate], wanted: u32, most: Most) -> Option<Vec<FragmentId>> {
-    let (mut chosen, mut bytes, mut entries) = (Vec::new(), 0, 0);
-    let mut full = false;
-    for candidate in open.iter().filter(|candidate| class(candidate.bytes) == wanted) {
-        full = bytes + candidate.bytes > most.bytes || entries + candidate.entries > most.entries;
-        if full || chosen.len() == FAN_IN {
-            break;
+/// The first neighbours of a class, or of smaller ones, that fill an object or are enough.
+fn neighbours(
+    candidates: &[Candidate],
+    most: Most,
+    wanted: u32,
+    is_open: impl Fn(&Candidate) -> bool,
+) -> Option<Vec<FragmentId>> {
+    let mut window = Window::default();
+    for candidate in candidates {
+        if !is_open(candidate) || class(candidate.bytes) > wanted {
+            window = Window::default();
+            continue;
         }
-        chosen.push(candidate.id);
-        bytes += candidate.bytes;
-        entries += candidate.entries;
+        let is_full = window.bytes + candidate.bytes > most.bytes || window.entries + candidate.entries > most.entries;
+        if is_full && window.is_worth_it() {
+            return Some(window.ids());
+        }
+        if is_full || window.chosen.len() == MOST_AT_ONCE {
+            window = Window::default();
+        }
+        window.chosen.push(candidate);
+        window.bytes += candidate.bytes;
+        window.entries += candidate.entries;
+        if (window.chosen.len() >= FAN_IN || window.bytes == most.bytes) && window.is_worth_it() {
+            return Some(window.ids());
+        }
     }
-    full |= bytes == most.bytes || chosen.len() == FAN_IN;
-    (full && chosen.len() > 1).then_some(chosen)
+    None
+}
+
+impl Window<'_> {
+    fn is_worth_it(&self) -> bool {
+        let longest = self.chosen.iter().map(|candidate| candidate.bytes).max().unwrap_or(0);
+        self.chosen.len() > 1 && longest * 2 <= self.bytes
+    }
+
+    fn ids(&self) -> Vec<FragmentId> {
+        self.chosen.iter().map(|candidate| candidate.id).collect()
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ const SETTINGS: &[(&str, &str, Type)] = &[
     ("woodpecker.flush.interval.ms", "flush_interval_ms", Type::Long),
     ("woodpecker.max.producers.per.partition", "max_producers_per_partition", Type::Int),
     ("woodpecker.memory.bytes", "memory_bytes", Type::Long),
+    ("woodpecker.merge.object.bytes", "merge_object_bytes", Type::Long),
+    ("woodpecker.merge.part.bytes", "merge_part_bytes", Type::Long),
     ("woodpecker.put.budget.per.s", "put_budget_per_s", Type::Int),
     ("woodpecker.tail.bytes", "tail_bytes", Type::Long),
     ("woodpecker.tier.bytes", "tier_bytes", Type::Long),

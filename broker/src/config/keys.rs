@@ -29,6 +29,11 @@ pub struct Flag {
     pub value: &'static str,
 }
 
+/// A setting that has no flag.
+const fn plain(name: &'static str, help: &'static str, kind: Kind) -> Key {
+    Key { name, flag: None, help, kind }
+}
+
 enum Kind {
     Integer {
         min: u64,
@@ -396,61 +401,49 @@ pub static KEYS: &[Key] = &[
                written all the same, and memory that is used up ends the widening. 0 for no such budget.",
         kind: integer!(0, 10_000, broker.put_budget_per_s: u32),
     },
-    Key {
-        name: "price_thousand_puts_usd",
-        flag: None,
-        help: "For estimates of the bill, here S3 Standard's: 1,000 writes of objects or of their parts, copies, lists.",
-        kind: dollars!(thousand_puts),
-    },
-    Key {
-        name: "price_thousand_gets_usd",
-        flag: None,
-        help: "1,000 reads of objects or of what is known about them.",
-        kind: dollars!(thousand_gets),
-    },
-    Key { name: "price_gib_month_usd", flag: None, help: "A GiB stored for a month.", kind: dollars!(gib_month) },
-    Key {
-        name: "tier_bytes",
-        flag: None,
-        help: "As soon as so much has been written, it moves from what all partitions share to where each partition's data lies together.",
-        kind: integer!(1, GIB, broker.tier.bytes: usize),
-    },
-    Key {
-        name: "tier_interval_ms",
-        flag: None,
-        help: "After this time it moves, however little it is: until then retention does not see it.",
-        kind: millis!(1, DAY_MS, broker.tier.interval),
-    },
-    Key {
-        name: "tier_object_bytes",
-        flag: None,
-        help: "Length of the objects that it moves to; less if memory_bytes is small.",
-        kind: integer!(1, GIB, broker.tier.object_bytes: usize),
-    },
-    Key {
-        name: "merge_object_bytes",
-        flag: None,
-        help: "What it moved to is merged, in the background, into objects of this length. 0 for no merging.",
-        kind: integer!(0, 64 * GIB, broker.tier.merge_object_bytes: usize),
-    },
-    Key {
-        name: "merge_part_bytes",
-        flag: None,
-        help: "Objects that are longer are written in parts of this length, each of which costs as much as a PUT; two of                them are in memory. Less if memory_bytes is small. S3 takes none under 5 MiB.",
-        kind: integer!(1, GIB, broker.tier.merge_part_bytes: usize),
-    },
-    Key {
-        name: "retention_check_interval_ms",
-        flag: None,
-        help: "Records that have become too old go within this time.",
-        kind: millis!(1, DAY_MS, broker.tier.retention_check_interval),
-    },
-    Key {
-        name: "delete_delay_ms",
-        flag: None,
-        help: "What nothing refers to any more is deleted so much later, so that readers who are at it can finish.",
-        kind: millis!(0, DAY_MS, broker.tier.delete_delay),
-    },
+    plain(
+        "price_thousand_puts_usd",
+        "For estimates of the bill, here S3 Standard's: 1,000 writes of objects or of their parts, copies, lists.",
+        dollars!(thousand_puts),
+    ),
+    plain("price_thousand_gets_usd", "1,000 reads of objects or of what is known about them.", dollars!(thousand_gets)),
+    plain("price_gib_month_usd", "A GiB stored for a month.", dollars!(gib_month)),
+    plain(
+        "tier_bytes",
+        "As soon as so much has been written, it moves from what all partitions share to where each partition's data lies together.",
+        integer!(1, GIB, broker.tier.bytes: usize),
+    ),
+    plain(
+        "tier_interval_ms",
+        "After this time it moves, however little it is: until then retention does not see it.",
+        millis!(1, DAY_MS, broker.tier.interval),
+    ),
+    plain(
+        "tier_object_bytes",
+        "Length of the objects that it moves to; less if memory_bytes is small.",
+        integer!(1, GIB, broker.tier.object_bytes: usize),
+    ),
+    plain(
+        "merge_object_bytes",
+        "What it moved to is merged, in the background, into objects of this length. 0 for no merging.",
+        integer!(0, 64 * GIB, broker.tier.merge_object_bytes: usize),
+    ),
+    plain(
+        "merge_part_bytes",
+        "Objects that are longer are written in parts of this length, each of which costs as much as a PUT; two of \
+               them are in memory. Less if memory_bytes is small. S3 takes none under 5 MiB.",
+        integer!(1, GIB, broker.tier.merge_part_bytes: usize),
+    ),
+    plain(
+        "retention_check_interval_ms",
+        "Records that have become too old go within this time.",
+        millis!(1, DAY_MS, broker.tier.retention_check_interval),
+    ),
+    plain(
+        "delete_delay_ms",
+        "What nothing refers to any more is deleted so much later, so that readers who are at it can finish.",
+        millis!(0, DAY_MS, broker.tier.delete_delay),
+    ),
     Key {
         name: "offsets_topic_num_partitions",
         flag: None,

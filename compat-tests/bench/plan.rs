@@ -14,7 +14,7 @@ use crate::{
     crowd, folder,
     load::{self, Load, Outcome},
     report::{Case, FolderSample, Kind, Report, Sample},
-    servers::{Server, Who, own_cpu_s},
+    servers::{Server, Who, install, own_cpu_s},
     wire::Connection,
 };
 
@@ -62,7 +62,7 @@ pub enum Section {
 }
 
 impl Section {
-    /// Whether it is about Woodpecker only.
+    /// Whether it is about Woodpecker only, on an S3 server.
     fn is_alone(self) -> bool {
         matches!(self, Self::S3 | Self::Flat | Self::Recovery | Self::Replay)
     }
@@ -100,6 +100,22 @@ pub struct Plan {
     pub lone_records: usize,
     /// No round is begun, but the first one of each client, that would hardly be finished by then.
     pub limit: Duration,
+}
+
+impl Plan {
+    fn needs_kafka(&self) -> bool {
+        self.with_kafka && self.sections.iter().any(|section| !section.is_alone())
+    }
+
+    fn install(&self) -> io::Result<()> {
+        if self.needs_kafka() {
+            install(&self.kafka_script)?;
+        }
+        if self.sections.iter().any(|section| section.is_alone()) {
+            install(&self.store_script)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -144,8 +160,7 @@ impl Run {
         crowd::raise_file_limit(many.max(plan.groups.groups))?;
         fs::create_dir_all(&plan.folder)?;
         let start = || Server::kafka(&plan.kafka_script, plan.folder.join("kafka"), KAFKA_PORT);
-        let with_kafka = plan.with_kafka && plan.sections.iter().any(|section| !section.is_alone());
-        let kafka = with_kafka.then(start).transpose()?;
+        let kafka = plan.needs_kafka().then(start).transpose()?;
         if let Some(kafka) = &kafka {
             for batch in &plan.batches {
                 self.warm_up(kafka, *batch, plan.kafka_warm_up_bytes / plan.batches.len() as u64)?;
@@ -336,6 +351,7 @@ pub fn scratch(parent: &Path) -> Scratch {
 
 /// Runs the plan, and says how long it took.
 pub fn run(plan: Plan) -> io::Result<Report> {
+    plan.install()?;
     let since = now();
     let report = Run::new(plan).measure()?;
     progress(format_args!("measured in {:.0} s", (now() - since).as_secs_f64()));

@@ -60,6 +60,15 @@ pub struct Server {
     folder: PathBuf,
 }
 
+/// What a script starts is fetched or built before anything is measured.
+pub fn install(script: &Path) -> io::Result<()> {
+    let installed = Command::new(script).arg("install").output()?;
+    if installed.status.success() {
+        return Ok(());
+    }
+    Err(failed(format!("{} install: {}", script.display(), String::from_utf8_lossy(&installed.stderr))))
+}
+
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }

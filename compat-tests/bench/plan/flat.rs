@@ -1,14 +1,14 @@
 //! What a partition costs: the same load on few and on many, and PUTs by what they are for at full load.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{
     Run, SETTLE, SMALL_RECORD_BYTES, quiet_disk,
-    s3::{FLUSH_BYTES, NOT_TIERED, puts},
+    s3::{BATCH_BYTES, FLUSH_BYTES, NOT_TIERED, PARTITIONS as PARTITIONS_AT_LOAD, puts, requests},
 };
 use crate::{
     bucket::Bucket,
-    clock::pause,
+    clock::{now, pause},
     connections::{self, Trickle},
     crowd::Crowd,
     http::Metrics,
@@ -22,8 +22,10 @@ const CONNECTIONS: usize = 64;
 /// In one request, a record each: so requests are the same however many partitions there are.
 const PARTITIONS_EACH: usize = 10;
 const RECORDS_PER_S: usize = 5_000;
-/// What is kept for readers is the same for all, and full before the resident set is looked at.
-const TAIL: (&str, &str) = ("WOODPECKER_TAIL_BYTES", "16777216");
+/// At full load: partitions, and what a producer fills a batch to.
+const LOADS: [(usize, usize); 3] = [(PARTITIONS_AT_LOAD, BATCH_BYTES), (1_000, 16 << 10), (10_000, 1 << 10)];
+/// After that long without rest, upkeep is not waited for any more.
+const UPKEEP_LIMIT: Duration = Duration::from_secs(20);
 
 impl Run {
     pub(super) fn flat(&mut self) -> io::Result<()> {
@@ -47,10 +49,11 @@ impl Run {
             self.full_load(&mut bucket, round)?;
         }
         let caption = format!(
-            "Aim: 1.1 for fragments, 1.5 for all. Parts of multipart uploads are counted; flush_bytes is {} MiB, the \
-             interval 100 ms, {} MB of record values.",
+            "Aim: 1.1 for fragments, 1.5 for all PUTs. Parts of multipart uploads are counted; flush_bytes is {} MiB; {} \
+             MB of record values. Upkeep is waited for until it rests, {} s at most.",
             FLUSH_BYTES >> 20,
-            self.plan.store_bytes / 1_000_000
+            self.plan.store_bytes / 1_000_000,
+            UPKEEP_LIMIT.as_secs()
         );
         self.report.sheets.captions.insert(Sheet::Load, caption);
         Ok(())
@@ -65,8 +68,7 @@ impl Run {
         fewest: Option<(usize, u64)>,
     ) -> io::Result<u64> {
         let place = bucket.place(true);
-        let settings: Vec<(&str, &str)> = NOT_TIERED.into_iter().chain([TAIL]).collect();
-        let server = self.woodpecker_at(&place, &settings)?;
+        let server = self.woodpecker_at(&place, &NOT_TIERED)?;
         let topic = self.topic();
         Connection::open(server.address)?.create_topic(&topic, partitions)?;
         let mut crowd = Crowd::new()?;
@@ -94,8 +96,8 @@ impl Run {
             &format!("{partitions} partitions"),
             round,
             &[
-                ("fragment PUT/s", (puts(&after, "logs") - puts(&before, "logs")) / elapsed_s),
-                ("all PUT/s", (all_puts(&after) - all_puts(&before)) / elapsed_s),
+                ("fragment PUT/s", (puts(&after, Some("logs")) - puts(&before, Some("logs"))) / elapsed_s),
+                ("all PUT/s", (puts(&after, None) - puts(&before, None)) / elapsed_s),
                 ("records/s", outcome.records as f64 / elapsed_s),
                 ("p50 ms", outcome.latency_ms(50)),
                 ("p99 ms", outcome.latency_ms(99)),
@@ -110,47 +112,51 @@ impl Run {
     }
 
     fn full_load(&mut self, bucket: &mut Bucket, round: usize) -> io::Result<()> {
-        let rows: [(&str, &[(&str, &str)]); 2] = [("nothing tiered", &NOT_TIERED), ("tiering", &[])];
-        for (row, settings) in rows {
-            let place = bucket.place(true);
-            let server = self.woodpecker_at(&place, settings)?;
-            let before = Metrics::read(server.http())?;
-            let outcome = self.produce_all(&server)?;
-            let after = settled(&server)?;
-            let flushes = outcome.bytes as f64 / FLUSH_BYTES as f64;
-            let per_flush = |purpose| (puts(&after, purpose) - puts(&before, purpose)) / flushes;
-            self.entry(
-                Sheet::Load,
-                row,
-                round,
-                &[
-                    ("fragments", per_flush("logs")),
-                    ("tiered", per_flush("tiered")),
-                    ("manifests", per_flush("manifests")),
-                    ("metadata", per_flush("meta")),
-                    ("all", (all_puts(&after) - all_puts(&before)) / flushes),
-                ],
-            );
-            drop(server);
-            place.remove()?;
+        for (partitions, batch_bytes) in LOADS {
+            let records = (batch_bytes / SMALL_RECORD_BYTES).max(1);
+            for (tiering, settings) in [("nothing tiered", &NOT_TIERED[..]), ("tiering", &[])] {
+                let place = bucket.place(true);
+                let server = self.woodpecker_at(&place, settings)?;
+                let before = Metrics::read(server.http())?;
+                let outcome = self.produce_all(&server, partitions, batch_bytes)?;
+                let (after, upkeep_s) = rested(&server)?;
+                let flushes = outcome.bytes as f64 / FLUSH_BYTES as f64;
+                let per_flush = |purpose| (puts(&after, purpose) - puts(&before, purpose)) / flushes;
+                let gets = requests(&after, "get", None) - requests(&before, "get", None);
+                let row = format!("{partitions} partitions, batches of {records} records, {tiering}");
+                self.entry(
+                    Sheet::Load,
+                    &row,
+                    round,
+                    &[
+                        ("fragments", per_flush(Some("logs"))),
+                        ("tiered", per_flush(Some("tiered"))),
+                        ("manifests", per_flush(Some("manifests"))),
+                        ("metadata", per_flush(Some("meta"))),
+                        ("all PUTs", per_flush(None)),
+                        ("GETs", gets / flushes),
+                        ("MB/s", outcome.mb_per_s()),
+                        ("s of upkeep afterwards", upkeep_s),
+                    ],
+                );
+                drop(server);
+                place.remove()?;
+            }
         }
         Ok(())
     }
 }
 
-fn all_puts(metrics: &Metrics) -> f64 {
-    let of = |kind| metrics.sum("woodpecker_store_requests_total", &[("kind", kind)]);
-    of("put") + of("part")
-}
-
-/// Upkeep that follows what was produced is part of what it costs.
-fn settled(server: &Server) -> io::Result<Metrics> {
-    let mut last = Metrics::read(server.http())?;
+/// What upkeep asks for afterwards is part of what was produced: waits until it rests; how long that took.
+fn rested(server: &Server) -> io::Result<(Metrics, f64)> {
+    let (since, mut last) = (now(), Metrics::read(server.http())?);
+    let asked = |metrics: &Metrics| puts(metrics, None) + requests(metrics, "get", None);
     loop {
+        let elapsed = now() - since;
         pause(3 * SETTLE);
         let next = Metrics::read(server.http())?;
-        if all_puts(&next) <= all_puts(&last) {
-            return Ok(next);
+        if asked(&next) <= asked(&last) || elapsed > UPKEEP_LIMIT {
+            return Ok((next, elapsed.as_secs_f64()));
         }
         last = next;
     }

@@ -22,12 +22,16 @@ const STORE_PORT: u16 = 21_392;
 pub(super) const FLUSH_BYTES: usize = 8 << 20;
 /// Fragments that the broker has on their way at most.
 const PARALLEL: usize = 8;
-const PARTITIONS: usize = 16;
-const BATCH_BYTES: usize = 256 << 10;
+pub(super) const PARTITIONS: usize = 16;
+pub(super) const BATCH_BYTES: usize = 256 << 10;
 const WARM_UP_BYTES: u64 = 64 << 20;
-/// So that nothing is tiered while something else is measured.
-pub(super) const NOT_TIERED: [(&str, &str); 2] =
-    [("WOODPECKER_TIER_BYTES", "1073741824"), ("WOODPECKER_TIER_INTERVAL_MS", "86400000")];
+/// So that nothing is tiered while something else is measured: what waits for it is bounded by the tail too.
+pub(super) const NOT_TIERED: [(&str, &str); 4] = [
+    ("WOODPECKER_TIER_BYTES", "1073741824"),
+    ("WOODPECKER_TIER_INTERVAL_MS", "86400000"),
+    ("WOODPECKER_TAIL_BYTES", "3221225472"),
+    ("WOODPECKER_MEMORY_BYTES", "4294967296"),
+];
 
 const PUT_DELAY: Duration = Duration::from_millis(100);
 /// The default first.
@@ -41,9 +45,15 @@ const MONTH_S: f64 = 365.25 / 12.0 * 86_400.0;
 /// S3 Standard's.
 const PUT_USD: f64 = 0.005 / 1000.0;
 
-pub(super) fn puts(metrics: &Metrics, purpose: &str) -> f64 {
-    let of = |kind| metrics.sum("woodpecker_store_requests_total", &[("kind", kind), ("purpose", purpose)]);
+/// PUTs and parts of uploads for one purpose, of which `None` is any.
+pub(super) fn puts(metrics: &Metrics, purpose: Option<&str>) -> f64 {
+    let of = |kind| requests(metrics, kind, purpose);
     of("put") + of("part")
+}
+
+pub(super) fn requests(metrics: &Metrics, kind: &str, purpose: Option<&str>) -> f64 {
+    let labels: Vec<(&str, &str)> = [("kind", kind)].into_iter().chain(purpose.map(|name| ("purpose", name))).collect();
+    metrics.sum("woodpecker_store_requests_total", &labels)
 }
 
 impl Run {
@@ -126,9 +136,9 @@ impl Run {
             quiet_disk();
             let (own, cpu, store) = (own_cpu_s()?, server.cpu_s()?, bucket.server.cpu_s()?);
             let before = Metrics::read(server.http())?;
-            let outcome = self.produce_all(&server)?;
+            let outcome = self.produce_all(&server, PARTITIONS, BATCH_BYTES)?;
             let gigabytes = outcome.bytes as f64 / 1e9;
-            let fragments = puts(&Metrics::read(server.http())?, "logs") - puts(&before, "logs");
+            let fragments = puts(&Metrics::read(server.http())?, Some("logs")) - puts(&before, Some("logs"));
             self.entry(
                 Sheet::Throughput,
                 &format!("Woodpecker, {signed}, {row}"),
@@ -148,14 +158,19 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn produce_all(&mut self, server: &Server) -> io::Result<Outcome> {
-        let case = Case {
-            kind: Kind::Produce,
-            partitions: PARTITIONS,
-            record_bytes: SMALL_RECORD_BYTES,
-            batch_bytes: BATCH_BYTES,
-        };
-        let load = self.load(case, self.plan.store_bytes);
+    /// As fast as it goes.
+    pub(super) fn produce_all(
+        &mut self,
+        server: &Server,
+        partitions: usize,
+        batch_bytes: usize,
+    ) -> io::Result<Outcome> {
+        let case = Case { kind: Kind::Produce, partitions, record_bytes: SMALL_RECORD_BYTES, batch_bytes };
+        let mut load = self.load(case, self.plan.store_bytes);
+        if partitions * batch_bytes > FLUSH_BYTES {
+            // A request has a batch for each partition.
+            load.window = 1;
+        }
         Connection::open(server.address)?.create_topic(&load.topic, load.partitions)?;
         load::produce(server.address, &load)
     }
@@ -240,7 +255,7 @@ impl Run {
         };
         let before = Metrics::read(server.http())?;
         let outcome = connections::produce(&mut crowd, 0..PRODUCERS, &trickle)?;
-        let fragments = puts(&Metrics::read(server.http())?, "logs") - puts(&before, "logs");
+        let fragments = puts(&Metrics::read(server.http())?, Some("logs")) - puts(&before, Some("logs"));
         let puts_per_s = fragments / outcome.elapsed.as_secs_f64();
         self.entry(
             Sheet::Latency,

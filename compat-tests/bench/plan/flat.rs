@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use super::{
     Run, SETTLE, SMALL_RECORD_BYTES, quiet_disk,
-    s3::{BATCH_BYTES, FLUSH_BYTES, NOT_TIERED, PARTITIONS as PARTITIONS_AT_LOAD, puts, requests},
+    s3::{BATCH_BYTES, FLUSH_BYTES, NOT_TIERED, PARTITIONS as PARTITIONS_AT_LOAD, Upkeep, puts, requests},
 };
 use crate::{
     bucket::Bucket,
@@ -114,16 +114,17 @@ impl Run {
     fn full_load(&mut self, bucket: &mut Bucket, round: usize) -> io::Result<()> {
         for (partitions, batch_bytes) in LOADS {
             let records = (batch_bytes / SMALL_RECORD_BYTES).max(1);
-            for (tiering, settings) in [("nothing tiered", &NOT_TIERED[..]), ("tiering", &[])] {
+            for upkeep in [Upkeep::Off, Upkeep::On] {
                 let place = bucket.place(true);
-                let server = self.woodpecker_at(&place, settings)?;
+                let server = self.woodpecker_at(&place, upkeep.settings())?;
                 let before = Metrics::read(server.http())?;
                 let outcome = self.produce_all(&server, partitions, batch_bytes)?;
                 let (after, upkeep_s) = rested(&server)?;
-                let flushes = outcome.bytes as f64 / FLUSH_BYTES as f64;
+                let stored = |metrics: &Metrics| metrics.sum("woodpecker_produced_bytes_total", &[]);
+                let flushes = (stored(&after) - stored(&before)) / FLUSH_BYTES as f64;
                 let per_flush = |purpose| (puts(&after, purpose) - puts(&before, purpose)) / flushes;
                 let gets = requests(&after, "get", None) - requests(&before, "get", None);
-                let row = format!("{partitions} partitions, batches of {records} records, {tiering}");
+                let row = format!("{partitions} partitions, batches of {records}, {}", upkeep.name());
                 self.entry(
                     Sheet::Load,
                     &row,

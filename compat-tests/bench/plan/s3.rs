@@ -29,10 +29,13 @@ const WARM_UP_BYTES: u64 = 64 << 20;
 pub(super) const NOT_TIERED: [(&str, &str); 4] = [
     ("WOODPECKER_TIER_BYTES", "1073741824"),
     ("WOODPECKER_TIER_INTERVAL_MS", "86400000"),
-    ("WOODPECKER_TAIL_BYTES", "3221225472"),
+    ("WOODPECKER_TAIL_BYTES", "2147483648"),
     ("WOODPECKER_MEMORY_BYTES", "4294967296"),
 ];
 
+/// What a PUT of some MiB takes on S3.
+const LARGE_PUT_DELAY: Duration = Duration::from_millis(300);
+/// What a small one takes.
 const PUT_DELAY: Duration = Duration::from_millis(100);
 /// The default first.
 const INTERVALS_MS: [u64; 3] = [100, 50, 25];
@@ -44,6 +47,53 @@ const LONE_GAP: Duration = Duration::from_millis(250);
 const MONTH_S: f64 = 365.25 / 12.0 * 86_400.0;
 /// S3 Standard's.
 const PUT_USD: f64 = 0.005 / 1000.0;
+
+/// How PUTs are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Signed,
+    Unsigned,
+    /// Signed, and slow.
+    Slow,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Signed, Self::Unsigned, Self::Slow];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Unsigned => "unsigned",
+            Self::Slow => "signed and slow",
+        }
+    }
+}
+
+/// Whether data is tiered meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Upkeep {
+    Off,
+    On,
+}
+
+impl Upkeep {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "nothing tiered",
+            Self::On => "tiering",
+        }
+    }
+
+    pub fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Off => &NOT_TIERED,
+            Self::On => &[],
+        }
+    }
+}
+
+/// Figures with their names, the rate first.
+type Taken = Vec<(&'static str, f64)>;
 
 /// PUTs and parts of uploads for one purpose, of which `None` is any.
 pub(super) fn puts(metrics: &Metrics, purpose: Option<&str>) -> f64 {
@@ -84,16 +134,17 @@ impl Run {
     pub(super) fn s3(&mut self) -> io::Result<()> {
         let mut bucket = self.start_bucket()?;
         for round in 0..self.plan.rounds {
-            for signs in [true, false] {
-                self.beside_plain_puts(&mut bucket, round, signs)?;
+            for way in Way::ALL {
+                self.beside_plain_puts(&mut bucket, round, way)?;
             }
         }
-        let (flush, parallel) = (FLUSH_BYTES >> 20, PARALLEL);
+        let (flush, parallel, slow) = (FLUSH_BYTES >> 20, PARALLEL, LARGE_PUT_DELAY.as_millis());
         let caption = format!(
             "Aim: 0.9 of plain PUTs. S3 server: {}. Plain PUTs: {flush} MiB each, {parallel} at a time, by the broker's own \
              S3 client, create-if-absent. Signed payloads are the client's default, over HTTP and HTTPS alike; unsigned: \
-             AWS_UNSIGNED_PAYLOAD=true. Servers and clients share the machine. Tiering moves everything once more while \
-             it is produced.",
+             AWS_UNSIGNED_PAYLOAD=true. Servers and clients share the machine, so that where PUTs are fast CPU time is \
+             what is shared out; slow: a proxy holds each PUT for {slow} ms (its CPU time is in that of plain PUTs and of \
+             producers). Tiering moves everything once more while it is produced.",
             bucket.server_name
         );
         self.report.sheets.captions.insert(Sheet::Throughput, caption);
@@ -110,52 +161,70 @@ impl Run {
         Ok(())
     }
 
-    /// Plain PUTs and the broker, with tiering and without, one after the other.
-    fn beside_plain_puts(&mut self, bucket: &mut Bucket, round: usize, signs: bool) -> io::Result<()> {
-        let signed = if signs { "signed" } else { "unsigned" };
-        let place = bucket.place(signs);
+    /// Plain PUTs and the broker, with tiering and without, one after the other, in turns.
+    fn beside_plain_puts(&mut self, bucket: &mut Bucket, round: usize, way: Way) -> io::Result<()> {
+        let mut measured = Vec::new();
+        let mut turns: Vec<Option<Upkeep>> = vec![None, Some(Upkeep::Off), Some(Upkeep::On)];
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for upkeep in turns {
+            let place = bucket.place(way != Way::Unsigned);
+            let place = match way {
+                Way::Slow => place.through(SlowPuts::before(bucket.server.address, LARGE_PUT_DELAY)?.address),
+                Way::Signed | Way::Unsigned => place,
+            };
+            let taken = match upkeep {
+                None => self.plain_puts(bucket, &place)?,
+                Some(upkeep) => self.produce_at(bucket, &place, upkeep)?,
+            };
+            place.remove()?;
+            measured.push((upkeep, taken));
+        }
+        let rate = |of: &Taken| of.first().map_or(f64::NAN, |(_, mb_per_s)| *mb_per_s);
+        let plain = measured.iter().find(|(upkeep, _)| upkeep.is_none()).map_or(f64::NAN, |(_, taken)| rate(taken));
+        // Tables show rows in the order in which they came first: plain PUTs above what is compared with them.
+        measured.sort_by_key(|(upkeep, _)| *upkeep);
+        for (upkeep, mut taken) in measured {
+            taken.insert(1, ("of plain PUTs", rate(&taken) / plain));
+            let row = match upkeep {
+                None => format!("plain PUTs, {}", way.name()),
+                Some(upkeep) => format!("Woodpecker, {}, {}", way.name(), upkeep.name()),
+            };
+            self.entry(Sheet::Throughput, &row, round, &taken);
+        }
+        Ok(())
+    }
+
+    fn plain_puts(&mut self, bucket: &Bucket, place: &Place) -> io::Result<Taken> {
         let count = (self.plan.store_bytes as usize / FLUSH_BYTES).max(PARALLEL);
         quiet_disk();
         let (own, store) = (own_cpu_s()?, bucket.server.cpu_s()?);
         let plain = place.plain_puts(FLUSH_BYTES, PARALLEL, count)?;
         let gigabytes = plain.bytes as f64 / 1e9;
-        let own = (own_cpu_s()? - own) / gigabytes;
-        let store = (bucket.server.cpu_s()? - store) / gigabytes;
-        place.remove()?;
-        self.entry(
-            Sheet::Throughput,
-            &format!("plain PUTs, {signed}"),
-            round,
-            &[("MB/s", plain.mb_per_s()), ("of plain PUTs", 1.0), ("CPU-s/GB", own), ("S3 server's CPU-s/GB", store)],
-        );
-        let rows: [(&str, &[(&str, &str)]); 2] = [("nothing tiered", &NOT_TIERED), ("tiering", &[])];
-        for (row, settings) in rows {
-            let place = bucket.place(signs);
-            let server = self.woodpecker_at(&place, settings)?;
-            self.warm_up(&server, BATCH_BYTES, WARM_UP_BYTES)?;
-            quiet_disk();
-            let (own, cpu, store) = (own_cpu_s()?, server.cpu_s()?, bucket.server.cpu_s()?);
-            let before = Metrics::read(server.http())?;
-            let outcome = self.produce_all(&server, PARTITIONS, BATCH_BYTES)?;
-            let gigabytes = outcome.bytes as f64 / 1e9;
-            let fragments = puts(&Metrics::read(server.http())?, Some("logs")) - puts(&before, Some("logs"));
-            self.entry(
-                Sheet::Throughput,
-                &format!("Woodpecker, {signed}, {row}"),
-                round,
-                &[
-                    ("MB/s", outcome.mb_per_s()),
-                    ("of plain PUTs", outcome.mb_per_s() / plain.mb_per_s()),
-                    ("CPU-s/GB", (server.cpu_s()? - cpu) / gigabytes),
-                    ("S3 server's CPU-s/GB", (bucket.server.cpu_s()? - store) / gigabytes),
-                    ("producers' CPU-s/GB", (own_cpu_s()? - own) / gigabytes),
-                    ("MiB per fragment", outcome.bytes as f64 / fragments / f64::from(1 << 20)),
-                ],
-            );
-            drop(server);
-            place.remove()?;
-        }
-        Ok(())
+        Ok(vec![
+            ("MB/s", plain.mb_per_s()),
+            ("CPU-s/GB", (own_cpu_s()? - own) / gigabytes),
+            ("S3 server's CPU-s/GB", (bucket.server.cpu_s()? - store) / gigabytes),
+        ])
+    }
+
+    fn produce_at(&mut self, bucket: &Bucket, place: &Place, upkeep: Upkeep) -> io::Result<Taken> {
+        let server = self.woodpecker_at(place, upkeep.settings())?;
+        self.warm_up(&server, BATCH_BYTES, WARM_UP_BYTES)?;
+        quiet_disk();
+        let (own, cpu, store) = (own_cpu_s()?, server.cpu_s()?, bucket.server.cpu_s()?);
+        let before = Metrics::read(server.http())?;
+        let outcome = self.produce_all(&server, PARTITIONS, BATCH_BYTES)?;
+        let gigabytes = outcome.bytes as f64 / 1e9;
+        let fragments = puts(&Metrics::read(server.http())?, Some("logs")) - puts(&before, Some("logs"));
+        Ok(vec![
+            ("MB/s", outcome.mb_per_s()),
+            ("CPU-s/GB", (server.cpu_s()? - cpu) / gigabytes),
+            ("S3 server's CPU-s/GB", (bucket.server.cpu_s()? - store) / gigabytes),
+            ("producers' CPU-s/GB", (own_cpu_s()? - own) / gigabytes),
+            ("MiB per fragment", outcome.bytes as f64 / fragments / f64::from(1 << 20)),
+        ])
     }
 
     /// As fast as it goes.

@@ -145,13 +145,6 @@ pub struct Run {
     pub index_length: u32,
 }
 
-impl Run {
-    /// Number of entries.
-    pub fn entries(&self) -> usize {
-        crate::fragment::entries_in(self.index_length)
-    }
-}
-
 /// A run together with the index of its entries, as recovery reads it and as a writer hands it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedRun {

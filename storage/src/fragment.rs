@@ -31,7 +31,7 @@ mod tiered;
 use std::fmt::Display;
 
 pub use builder::{EncodedFragment, FragmentBuilder};
-pub use footer::{decode_footer, decode_run_index, entries_in};
+pub use footer::{decode_footer, decode_run_index, entries_of};
 pub use header::{FragmentHeader, FragmentKind, HEADER_BYTES, MAGIC};
 pub use tiered::{EncodedTiered, OpenRun, TieredBuilder, TieredLayout};
 

@@ -16,6 +16,7 @@ use meta::error::ErrorKind;
 use meta::planted;
 use storage::entry::{FragmentId, Run};
 use storage::error::{Error, Result};
+use storage::fragment::entries_of;
 use storage::manifest::{Change, Commit, Part, Stretch};
 use storage::partition_index::PartitionIndex;
 use tokio::task::JoinHandle;
@@ -128,7 +129,7 @@ impl Worker {
                     let none = Candidate { id: run.fragment, bytes: 0, entries: 0, going_bytes: 0 };
                     let candidate = found.entry(run.fragment).or_insert(none);
                     candidate.bytes += u64::from(run.length);
-                    candidate.entries += run.entries();
+                    candidate.entries += entries_of(run);
                     candidate.going_bytes += if run.next_offset <= goes_below { u64::from(run.length) } else { 0 };
                 }
             });

@@ -27,9 +27,9 @@ pub(super) fn index_length(entries: usize) -> usize {
     entries * ENTRY_BYTES + CRC_BYTES
 }
 
-/// The inverse of `index_length`.
-pub fn entries_in(index_length: u32) -> usize {
-    (index_length as usize).saturating_sub(CRC_BYTES) / ENTRY_BYTES
+/// Number of a run's entries.
+pub fn entries_of(run: &Run) -> usize {
+    (run.index_length as usize).saturating_sub(CRC_BYTES) / ENTRY_BYTES
 }
 
 /// Length of a footer, without the trailer, of so many entries in so many runs.

@@ -349,7 +349,7 @@ async fn commits_until_it_dies(steps: &[Step], seed: u64) {
             let mut after = models.clone();
             let part = after[id_of(step) as usize].step(step, number);
             let position = FragmentId { log, segment: 0, fragment: number };
-            let kind = if random.next_u64() % 8 == 0 { Commit::Base } else { commits.advice() };
+            let kind = if random.next_u64().is_multiple_of(8) { Commit::Base } else { commits.advice() };
             let change = match kind {
                 Commit::Base => base_of(&after, position),
                 Commit::Change => Change { position, parts: vec![part] },

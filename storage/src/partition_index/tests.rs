@@ -251,7 +251,7 @@ proptest! {
         }
         prop_assert_eq!(index.find_timestamp(timestamp, 0), runs.iter().find(|run| run.max_timestamp >= timestamp));
         let max = runs.iter().map(|run| run.max_timestamp).max();
-        prop_assert_eq!(index.max_timestamp_run(), runs.iter().find(|run| Some(run.max_timestamp) == max));
+        prop_assert_eq!(index.max_timestamp_run(0), runs.iter().find(|run| Some(run.max_timestamp) == max));
         let next = epochs.range(epoch + 1..).next();
         if let (Some((_, next)), true) = (next, epochs.contains_key(&epoch)) {
             let told = index.epoch_end(epoch).unwrap().end_offset;

@@ -65,7 +65,6 @@ pub const BUGS: &[(&str, &str)] = &[
     ("merge-ignores-what-changed", "runs are merged away although they were changed meanwhile"),
     ("merge-skips-a-run", "a run that lies between those that are merged is taken for one of them"),
     ("collector-ignores-references", "whatever an earlier start has tiered is taken for an orphan (rule 9)"),
-    ("view-of-a-trimmed-journal", "a look at the metadata takes a number that was trimmed for one never written"),
     ("view-ends-where-it-was-deleted", "a look takes the first absent fragment for the end though it was deleted"),
     ("missing-is-damage", "what is not there is reported as damage though nothing refers to it any more (rule 9)"),
     ("scrub-trusts-the-index", "a scrub does not compare checksums of record data"),

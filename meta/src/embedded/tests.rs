@@ -308,6 +308,15 @@ async fn damage_is_refused_by_name() {
     refusal(&store, &key, ErrorKind::Corrupt).await;
     let store = filled().await;
     overwrite(&store, &key, |bytes| bytes[8] = 2).await;
+    refusal(&store, &key, ErrorKind::Corrupt).await;
+    let store = filled().await;
+    // Intact, and written by a newer program.
+    let newer = |bytes: &mut Vec<u8>| {
+        bytes[8] = 2;
+        let crc = crc32c::crc32c(&bytes[..52]);
+        bytes[52..56].copy_from_slice(&crc.to_le_bytes());
+    };
+    overwrite(&store, &key, newer).await;
     refusal(&store, &key, ErrorKind::Invalid).await;
     let store = filled().await;
     store.inner().delete(&key).await.unwrap();

@@ -89,6 +89,17 @@ impl TieredObjects {
         self.gets.exactly(&id.key(), position, u64::from(length), Ok).await
     }
 
+    /// The same, decoded. Damage on the way is not there a second time; what is, is `Corrupt`.
+    pub async fn read_decoded<T>(
+        &self,
+        id: FragmentId,
+        position: u64,
+        length: u32,
+        decode: impl Fn(Bytes) -> Result<T, DecodeError> + Send,
+    ) -> Result<T> {
+        self.gets.exactly(&id.key(), position, u64::from(length), decode).await
+    }
+
     /// A whole object that is known to be `bytes` long.
     pub async fn read_whole<T>(
         &self,

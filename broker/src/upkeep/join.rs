@@ -15,11 +15,12 @@ mod sources;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use meta::seams::Incarnation;
 use storage::budget::Budget;
 use storage::entry::{IndexedEntry, Run};
-use storage::error::{Error, Result};
-use storage::fragment::{TieredBuilder, TieredLayout, decode_run_index, entry_checksum};
+use storage::error::Result;
+use storage::fragment::{DecodeError, TieredBuilder, TieredLayout, decode_run_index, entry_checksum};
 use storage::tiered::{Parts, TieredObjects, Upload};
 
 use super::rewrite::{self, Job, Rewritten};
@@ -150,7 +151,10 @@ impl Joiner {
         };
         while let Some((owner, job, run)) = todo.peek() {
             let part = sources.index(run).await?;
-            let entries = decode_run_index(run, &part).map_err(|error| error.at(run.fragment))?;
+            let entries = match decode_run_index(run, &part) {
+                Ok(entries) => entries,
+                Err(_) => self.objects.read_run_index(run).await?,
+            };
             let too_long = builder.bytes() + u64::from(run.length) > fits_bytes
                 || builder.entries() + entries.len() > self.limits.entries;
             if !builder.is_empty() && too_long {
@@ -201,10 +205,9 @@ impl Joiner {
             while !entries.is_empty() {
                 let (taken, bytes) = some_of(entries, sources.window_bytes());
                 let mut data = sources.data(run, position, bytes).await?;
-                if verify(&data, &entries[..taken], run).is_err() {
-                    // Damage on the way is not there a second time.
-                    data = self.objects.read(run.fragment, position, bytes).await?;
-                    verify(&data, &entries[..taken], run)?;
+                if verify(&data, &entries[..taken]).is_err() {
+                    let decode = |data: Bytes| verify(&data, &entries[..taken]).map(|()| data);
+                    data = self.objects.read_decoded(run.fragment, position, bytes, decode).await?;
                 }
                 upload.push(&data).await?;
                 position += u64::from(bytes);
@@ -229,14 +232,13 @@ fn some_of(entries: &[&IndexedEntry], most_bytes: usize) -> (usize, u32) {
     (taken, bytes)
 }
 
-fn verify(data: &[u8], entries: &[&IndexedEntry], run: &Run) -> Result<()> {
+fn verify(data: &[u8], entries: &[&IndexedEntry]) -> Result<(), DecodeError> {
     let mut rest = data;
     for entry in entries {
         let (bytes, after) = rest.split_at_checked(entry.length as usize).unwrap_or((&[], &[]));
         rest = after;
         if entry_checksum(bytes) != Some(entry.checksum) {
-            let why = format!("the batch at offset {} fails its checksum", entry.meta.base_offset);
-            return Err(Error::Corrupt { key: run.fragment.key().to_string(), why });
+            return Err(DecodeError::Damaged("a batch fails its checksum"));
         }
     }
     Ok(())

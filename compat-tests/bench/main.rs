@@ -1,5 +1,6 @@
 //! Woodpecker beside Apache Kafka: throughput, latency, rebalances, connections and CPU time of both, on one machine, in
-//! one run, with the same clients, and beside them what the client and the folder could do without any broker.
+//! one run, with the same clients, and beside them what the client and the folder could do without any broker. And
+//! Woodpecker alone on an S3 server, beside what that could do without a broker.
 //!
 //! Two clients: our own, which costs so little that the broker is what is measured, and Kafka's ProducerPerformance and
 //! ConsumerPerformance, which are what users see. Kafka acknowledges from the page cache and is not asked to sync; Woodpecker acknowledges
@@ -50,7 +51,7 @@ use crate::plan::{ConnectionPlan, GroupPlan, Plan, Section};
 struct Arguments {
     #[command(subcommand)]
     command: Option<Role>,
-    /// Some four minutes instead of fifteen: fewer cells, fewer rounds, less data.
+    /// A third of the time: fewer cells, fewer rounds, less data.
     #[arg(long)]
     quick: bool,
     /// Only these sections, separated by commas.
@@ -168,7 +169,8 @@ impl Arguments {
                 window: Duration::from_secs(if quick { 10 } else { 20 }),
             },
             store_script: self.s3.clone(),
-            store_bytes: if quick { 600_000_000 } else { 1_200_000_000 },
+            store_rounds: self.rounds.unwrap_or(if quick { 1 } else { 2 }),
+            store_bytes: if quick { 500_000_000 } else { 1_200_000_000 },
             store_window: Duration::from_secs(if quick { 6 } else { 15 }),
             lone_records: if quick { 12 } else { 30 },
             limit: Duration::from_secs(60 * self.minutes.unwrap_or(if quick { 4 } else { 14 })),

@@ -1,7 +1,8 @@
 //! The order of a run. Both brokers are up the whole time on the same disk, Kafka warmed up, and take turns, the one
 //! that goes first changing from round to round; the disk is quiet before anything is measured.
 //!
-//! What takes a fixed time comes first, then produce and fetch, round by round, as many rounds as there is time for.
+//! What takes a fixed time comes first, then produce and fetch, round by round, as many rounds as there is time for; then,
+//! with Kafka stopped, what is measured of Woodpecker alone.
 
 use std::{
     fs, io,
@@ -92,6 +93,8 @@ pub struct Plan {
     pub connections: ConnectionPlan,
     /// Starts an S3 server.
     pub store_script: PathBuf,
+    /// Of what takes long on S3; of the others there are `rounds`.
+    pub store_rounds: usize,
     /// Record values per measurement of what S3 takes.
     pub store_bytes: u64,
     /// How long a fixed load on S3 is measured.
@@ -166,7 +169,28 @@ impl Run {
                 self.warm_up(kafka, *batch, plan.kafka_warm_up_bytes / plan.batches.len() as u64)?;
             }
         }
-        let kafka = kafka.as_ref();
+        self.beside_kafka(kafka.as_ref())?;
+        // What follows has the machine to itself.
+        drop(kafka);
+        let wants = |section| plan.woodpecker.is_some() && wants(section);
+        if wants(Section::S3) {
+            self.s3()?;
+        }
+        if wants(Section::Flat) {
+            self.flat()?;
+        }
+        if wants(Section::Recovery) {
+            self.recovery()?;
+        }
+        if wants(Section::Replay) {
+            self.replay()?;
+        }
+        Ok(self.report)
+    }
+
+    fn beside_kafka(&mut self, kafka: Option<&Server>) -> io::Result<()> {
+        let sections = self.plan.sections.clone();
+        let wants = |section| sections.contains(&section);
         // A fresh folder for each section: what it holds in memory is of that section.
         if wants(Section::Groups) {
             let woodpecker = self.start_woodpecker(0)?;
@@ -182,22 +206,10 @@ impl Run {
             self.latency(&servers)?;
             self.note_memory(&servers)?;
         }
-        if wants(Section::S3) {
-            self.s3()?;
-        }
-        if wants(Section::Flat) {
-            self.flat()?;
-        }
-        if wants(Section::Recovery) {
-            self.recovery()?;
-        }
-        if wants(Section::Replay) {
-            self.replay()?;
-        }
         if wants(Section::Produce) || wants(Section::Fetch) {
             self.throughput(kafka)?;
         }
-        Ok(self.report)
+        Ok(())
     }
 
     fn start_woodpecker(&mut self, warm_up_bytes: u64) -> io::Result<Option<Server>> {

@@ -30,7 +30,7 @@ const UPKEEP_LIMIT: Duration = Duration::from_secs(20);
 impl Run {
     pub(super) fn flat(&mut self) -> io::Result<()> {
         let mut bucket = self.start_bucket()?;
-        for round in 0..self.plan.rounds.min(2) {
+        for round in 0..self.plan.store_rounds {
             let mut fewest = None;
             for partitions in PARTITIONS {
                 let resident = self.fixed_load(&mut bucket, round, partitions, fewest)?;
@@ -45,11 +45,11 @@ impl Run {
             bucket.server_name, PARTITIONS[0]
         );
         self.report.sheets.captions.insert(Sheet::Flat, caption);
-        for round in 0..self.plan.rounds.min(2) {
+        for round in 0..self.plan.store_rounds {
             self.full_load(&mut bucket, round)?;
         }
         let caption = format!(
-            "Aim: 1.1 for fragments, 1.5 for all PUTs. Parts of multipart uploads are counted; flush_bytes is {} MiB; {} \
+            "Aim: 1.1 for fragments, 1.5 for all PUTs, no GETs. Parts of multipart uploads are counted; flush_bytes is {} MiB; {} \
              MB of record values. Upkeep is waited for until it rests, {} s at most.",
             FLUSH_BYTES >> 20,
             self.plan.store_bytes / 1_000_000,

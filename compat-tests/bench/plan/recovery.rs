@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_millis(2);
 impl Run {
     pub(super) fn recovery(&mut self) -> io::Result<()> {
         let mut bucket = self.start_bucket()?;
-        for round in 0..self.plan.rounds.min(2) {
+        for round in 0..self.plan.store_rounds {
             for (partitions, batch_bytes) in CASES {
                 let folder = self.plan.folder.join("data").to_string_lossy().into_owned();
                 self.killed("a folder", &folder, &[], round, partitions, batch_bytes)?;

@@ -246,7 +246,7 @@ impl Run {
 
     fn slow_puts(&mut self, bucket: &mut Bucket) -> io::Result<()> {
         let proxy = SlowPuts::before(bucket.server.address, PUT_DELAY)?;
-        for round in 0..self.plan.rounds.min(2) {
+        for round in 0..self.plan.store_rounds {
             let place = bucket.place(true).through(proxy.address);
             // As many bytes as the producers below have in one interval.
             let plain = place.plain_puts(16 << 10, 1, self.plan.lone_records)?;

@@ -34,7 +34,7 @@ pub struct Job {
 }
 
 /// Where the runs are now, in the order of the jobs.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Rewritten {
     pub runs: Vec<Vec<Run>>,
     pub objects: Vec<FragmentId>,

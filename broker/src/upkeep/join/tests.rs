@@ -74,7 +74,7 @@ fn joiner(store: &FaultStore, random: &Random) -> Joiner {
         limits: Limits {
             object_bytes: pick([1, 2_000, 1 << 20]) as u64,
             entries: pick([1, 20, 10_000]),
-            parts: Parts { bytes: pick([50, 333, 1 << 20]), allowed: random.next_u64() % 2 == 0 },
+            parts: Parts { bytes: pick([50, 333, 1 << 20]), allowed: random.next_u64().is_multiple_of(2) },
             windows_bytes: pick([1, 100_000, 1 << 20]),
         },
     }

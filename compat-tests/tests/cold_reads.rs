@@ -18,7 +18,7 @@ use rdkafka::producer::FutureRecord;
 use tokio::time::Instant;
 
 /// With the memory that a broker has by default.
-const CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_BYTES: u64 = 128 << 10;
 const PARTITIONS: i32 = 3;
 const READERS: usize = 12;
 const RECORDS: u32 = 6_000;

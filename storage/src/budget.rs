@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -23,7 +24,25 @@ struct Shared {
     total_bytes: usize,
     used: Mutex<usize>,
     freed: Notify,
+    /// How many wait for bytes.
+    waiting: AtomicUsize,
     reclaim: Mutex<Option<Arc<Reclaim>>>,
+}
+
+/// Counts one who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Shared ownership of some bytes of the budget; the bytes come back when the last clone is dropped.
@@ -37,7 +56,13 @@ struct Lent {
 
 impl Budget {
     pub fn new(total_bytes: usize) -> Self {
-        Self(Arc::new(Shared { total_bytes, used: Mutex::new(0), freed: Notify::new(), reclaim: Mutex::new(None) }))
+        Self(Arc::new(Shared {
+            total_bytes,
+            used: Mutex::new(0),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            reclaim: Mutex::new(None),
+        }))
     }
 
     /// Registers what to call when memory is short. Called without any lock of the budget held.
@@ -68,6 +93,7 @@ impl Budget {
 
     /// Waits until the bytes are free. More than the whole budget is never granted: callers bound their requests first.
     pub async fn take(&self, bytes: usize) -> Permit {
+        let _waiting = Waiting::begin(&self.0.waiting);
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             freed.as_mut().enable();
@@ -93,6 +119,11 @@ impl Budget {
         *used += bytes;
         drop(used);
         Some(self.lend(bytes))
+    }
+
+    /// Does anybody wait for bytes?
+    pub fn is_waited_for(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Something that could be dropped has come in: whoever waits for memory is to look again.

@@ -23,7 +23,6 @@ mod flight;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -57,15 +56,16 @@ pub struct LaneOptions {
 }
 
 impl LaneOptions {
-    /// For so much memory: whole chunks of up to a MiB, 16 of them at least.
+    /// For so much memory: chunks of up to 128 KiB, 16 of them at least. Runs that several partitions share an object with
+    /// are often no longer than a few of these; larger ones would bring more of the neighbours than anybody comes for.
     pub fn of(max_bytes: usize, gets: usize) -> Self {
-        const LARGEST: usize = 1 << 20;
+        const LARGEST: usize = 128 << 10;
         const SMALLEST: usize = 4 << 10;
         let share = (max_bytes / 16).clamp(SMALLEST, LARGEST);
         // The largest power of two that is not above it.
         let chunk_bytes = 1 << share.ilog2();
         let max_bytes = max_bytes.max(16 * chunk_bytes);
-        Self { chunk_bytes, get_chunks: 4, max_bytes, gets, ahead_gets: gets }
+        Self { chunk_bytes, get_chunks: 32, max_bytes, gets, ahead_gets: gets }
     }
 }
 
@@ -86,8 +86,6 @@ struct Shared {
     slots: Mutex<Slots>,
     /// Whoever waits for memory waits for this first.
     turn: tokio::sync::Mutex<()>,
-    /// How many wait for memory: nobody passes them.
-    waiting: AtomicUsize,
     gets: Semaphore,
     ahead_gets: Semaphore,
     counters: ChunkCounters,
@@ -106,9 +104,6 @@ struct Chunk {
     bytes: Bytes,
     payment: Payment,
 }
-
-/// Counts one who waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
 
 /// A stretch of an object whose chunks are here or on their way.
 pub struct Stretch {
@@ -142,7 +137,6 @@ impl ChunkCache {
             budget,
             slots: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            waiting: AtomicUsize::new(0),
             gets: Semaphore::new(options.gets),
             ahead_gets: Semaphore::new(options.ahead_gets),
             counters: ChunkCounters::default(),
@@ -168,6 +162,11 @@ impl ChunkCache {
     /// What one reader may ask for at a time.
     pub fn most_at_once(&self) -> usize {
         self.0.options.max_bytes / 4
+    }
+
+    /// What is read ahead for all readers together, as long as nobody has wanted it.
+    pub fn most_ahead(&self) -> usize {
+        self.0.options.max_bytes / 2
     }
 
     /// Drops one chunk. False if there is none.
@@ -201,7 +200,7 @@ impl ChunkCache {
             let slots = shared.slots.lock();
             (slots.missing(fragment, shared.numbers(&range)), slots.unread())
         };
-        let most = (shared.options.max_bytes / shared.options.chunk_bytes / 2).saturating_sub(unread);
+        let most = (self.most_ahead() / shared.options.chunk_bytes).saturating_sub(unread);
         let payments: Vec<_> = missing.iter().take(most).map_while(|_| shared.pay_for_ahead()).collect();
         let seats: Vec<_> = {
             let mut slots = shared.slots.lock();
@@ -288,20 +287,18 @@ impl Shared {
     /// Memory for a chunk that somebody waits for, if it can be had without waiting. Drops what is kept here, and nothing
     /// else: what others keep is worth more than what a reader of old data wants.
     fn pay(&self) -> Option<Payment> {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
         self.take(Slots::take_any)
     }
 
     fn pay_for_ahead(&self) -> Option<Payment> {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
         self.take(Slots::take_idle)
     }
 
     fn take(&self, evict: fn(&mut Slots) -> Option<Arc<Landing>>) -> Option<Payment> {
+        // Nobody passes those who wait: for the lane's own memory, or producers for everybody's.
+        if self.pool.is_waited_for() || self.budget.is_waited_for() {
+            return None;
+        }
         let bytes = self.options.chunk_bytes;
         let take = |budget: &Budget| loop {
             let taken = budget.take_if_free(bytes);
@@ -315,7 +312,6 @@ impl Shared {
     /// Memory for so many chunks. Of the budget it may cost what others keep: somebody waits for an answer, and those who
     /// wait come one after the other.
     async fn wait_for_memory(&self, chunks: usize) -> Vec<Payment> {
-        let _counted = Waiting::new(&self.waiting);
         let _turn = self.turn.lock().await;
         let bytes = self.options.chunk_bytes;
         let mut payments = Vec::with_capacity(chunks);
@@ -324,19 +320,6 @@ impl Shared {
             payments.push(Payment { pool, budget: self.budget.take(bytes).await });
         }
         payments
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

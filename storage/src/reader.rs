@@ -169,7 +169,8 @@ impl Reader {
         if !self.stored.store.is_remote() {
             return 0;
         }
-        self.streams.follow(partition, offsets).min(self.stored.cold.most_at_once())
+        let cold = &self.stored.cold;
+        self.streams.follow(partition, offsets, cold.most_ahead()).min(cold.most_at_once())
     }
 
     /// Begins to read so many bytes from this offset on, if less than half of them are here or on their way. `runs` are in

@@ -12,7 +12,7 @@ use super::Payment;
 use super::landing::Landing;
 
 /// So many of the oldest are looked at for one that is better to drop than the very oldest.
-const CANDIDATES: usize = 64;
+const CANDIDATES: usize = 512;
 
 /// Who has not come for a chunk while all of them were used so many times, on average, does not come.
 const ABANDONED_TURNS: u64 = 4;

@@ -1,6 +1,7 @@
 //! Tests of what readers share: bounds, single flight, failures, and who makes room for whom.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -273,6 +274,23 @@ async fn memory_is_given_up_when_it_is_short_and_nothing_else_is_dropped_for_it(
     lane.cache.read_ahead(id(3), chunks(0, 4));
     assert_eq!(asked.load(Ordering::Relaxed), before, "others are not asked for what need not be");
     drop(producer);
+}
+
+#[tokio::test]
+async fn nobody_passes_a_producer_that_waits_for_memory() {
+    let lane = lane(16, 20 * CHUNK, true);
+    let mut held = (0..20).map(|_| lane.budget.try_take(CHUNK).unwrap()).collect::<Vec<_>>();
+    let mut producer = std::pin::pin!(lane.budget.take(5 * CHUNK));
+    assert!(producer.as_mut().now_or_never().is_none());
+    held.truncate(17);
+    assert!(lane.cache.try_get(id(0), chunks(0, 1)).is_none(), "there would be room for it");
+    lane.cache.read_ahead(id(0), chunks(0, 2));
+    lane.settle().await;
+    assert_eq!(lane.gets(), 0);
+    held.truncate(15);
+    let _produced = producer.await;
+    held.truncate(10);
+    assert_eq!(lane.read(0, chunks(0, 1)).await.unwrap(), expected(id(0), chunks(0, 1)));
 }
 
 #[tokio::test]

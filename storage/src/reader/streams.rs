@@ -15,6 +15,8 @@ const MOST: usize = 4096;
 /// What is read ahead at first. It doubles with every read.
 const FIRST_BYTES: usize = 2 << 20;
 const MOST_BYTES: usize = 16 << 20;
+/// Who was seen within so many reads counts when what there is for all is shared out.
+const RECENT: u64 = 128;
 
 #[derive(Debug, Default)]
 pub(super) struct Streams(Mutex<State>);
@@ -36,9 +38,9 @@ struct Stream {
 }
 
 impl Streams {
-    /// Somebody has read these offsets. How many bytes behind them should be read ahead: nothing for whoever was not seen
-    /// before.
-    pub fn follow(&self, partition: TopicPartition, offsets: Range<i64>) -> usize {
+    /// Somebody has read these offsets. How many bytes behind them should be read ahead, of `shared_bytes` that there are for
+    /// all: nothing for whoever was not seen before.
+    pub fn follow(&self, partition: TopicPartition, offsets: Range<i64>, shared_bytes: usize) -> usize {
         let mut state = self.0.lock();
         let window_bytes = match state.streams.remove(&(partition, offsets.start)) {
             Some(known) => {
@@ -58,7 +60,15 @@ impl Streams {
         {
             state.streams.remove(&oldest);
         }
-        window_bytes
+        window_bytes.min(shared_bytes / state.active().max(1))
+    }
+}
+
+impl State {
+    /// Readers that are read ahead for.
+    fn active(&self) -> usize {
+        let recent = self.uses.range(self.next_use.saturating_sub(RECENT)..);
+        recent.filter(|(_, key)| self.streams.get(key).is_some_and(|stream| stream.window_bytes > 0)).count()
     }
 }
 

@@ -31,7 +31,7 @@ const COPY_BYTES: usize = 64 << 10;
 pub struct Slowness {
     pub put_delay: Duration,
     pub get_delay: Duration,
-    /// Of the bodies of all answers together; 0 for no limit.
+    /// Of all answers to GETs together; 0 for no limit. What goes the other way does not wait for it.
     pub bytes_per_s: u64,
 }
 
@@ -68,7 +68,7 @@ impl SlowPuts {
     }
 }
 
-/// What all answers share: one byte after the other.
+/// What all answers to GETs share: one byte after the other.
 struct Line {
     bytes_per_s: u64,
     free_at: Mutex<Instant>,
@@ -99,10 +99,11 @@ fn exchange(
     let have = request.len() - head_bytes;
     request.resize(head_bytes + body_bytes, 0);
     client.read_exact(&mut request[head_bytes + have..])?;
+    let is_get = head.starts_with(b"GET ");
     if head.starts_with(b"PUT ") {
         puts.fetch_add(1, Ordering::Relaxed);
         pause(slowness.put_delay);
-    } else if head.starts_with(b"GET ") {
+    } else if is_get {
         pause(slowness.get_delay);
     }
     let mut server = TcpStream::connect(upstream)?;
@@ -115,7 +116,9 @@ fn exchange(
         match server.read(&mut chunk)? {
             0 => return Ok(()),
             count => {
-                line.pass(count);
+                if is_get {
+                    line.pass(count);
+                }
                 client.write_all(&chunk[..count])?;
             }
         }

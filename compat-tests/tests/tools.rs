@@ -88,7 +88,9 @@ async fn beside_a_running_broker(backend: Backend) {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (launch, store) = place(backend, folder.path()).await;
-    let launch = launch.busy_upkeep().set("flush_interval_ms", 5);
+    // What is moved is deleted at once: some of it under a verification's eyes.
+    let launch = launch.busy_upkeep().set("flush_interval_ms", 2).set("delete_delay_ms", 1);
+    let launch = launch.set("tier_interval_ms", 50);
     assert_eq!(launch.tool(&["verify"]).code, FAILED, "nothing is stored here");
     let mut broker = launch.start().await;
     let load = Load { value_bytes: 300, ..Load::small("moving", true) };

@@ -2,6 +2,7 @@
 //! their number nor that of a partition's runs grows with the number of rounds.
 //!
 //! The work is done beside rounds, which do not wait for it, an object at a time; only the commit is made between them.
+//! What hardly anybody wants any more is written anew alone, for the space that it takes.
 //! Invariants:
 //! - What is merged is all that partitions want of the chosen objects, so that these are wanted by nobody afterwards.
 //! - A stretch is merged only if it still consists of the runs that were read: what was deleted or compacted meanwhile,
@@ -16,7 +17,7 @@ use meta::error::ErrorKind;
 use meta::planted;
 use storage::entry::{FragmentId, Run};
 use storage::error::{Error, Result};
-use storage::fragment::entries_of;
+use storage::fragment::{HEADER_BYTES, entries_of};
 use storage::manifest::{Change, Commit, Part, Stretch};
 use storage::partition_index::PartitionIndex;
 use tokio::task::JoinHandle;
@@ -77,7 +78,7 @@ impl Worker {
             let outcome = merge.outcome.take();
             match outcome {
                 Some(Ok(rewritten)) => self.commit_merge(&merge, rewritten).await?,
-                Some(Err(error)) => self.merge_failed(&merge, &error)?,
+                Some(Err(error)) => self.merge_failed(&merge, &error),
                 None => {}
             }
         }
@@ -126,8 +127,10 @@ impl Worker {
                     if !run.fragment.is_tiered() || self.unmergeable.contains(&run.fragment) {
                         continue;
                     }
-                    let none = Candidate { id: run.fragment, bytes: 0, entries: 0, going_bytes: 0 };
-                    let candidate = found.entry(run.fragment).or_insert(none);
+                    let candidate = found.entry(run.fragment).or_insert_with(|| Candidate::new(run.fragment));
+                    // The index comes after all entries: behind the last of them, or a little more.
+                    let end = run.index_position.saturating_sub(HEADER_BYTES as u64);
+                    candidate.stored_bytes = candidate.stored_bytes.min(end);
                     candidate.bytes += u64::from(run.length);
                     candidate.entries += entries_of(run);
                     candidate.going_bytes += if run.next_offset <= goes_below { u64::from(run.length) } else { 0 };
@@ -175,21 +178,19 @@ impl Worker {
         self.ages.get(&object).copied().unwrap_or(object)
     }
 
-    fn merge_failed(&mut self, merge: &Merge, error: &Error) -> Result<()> {
-        match error {
-            // Compaction, retention or a deletion was faster: there is something else to merge now.
-            Error::Missing { .. } => tracing::debug!(%error, "a merge is begun anew"),
-            _ if error.kind() == ErrorKind::Corrupt => {
+    fn merge_failed(&mut self, merge: &Merge, error: &Error) {
+        match error.kind() {
+            ErrorKind::Corrupt => {
                 tracing::error!(%error, "what cannot be read is not merged, and stays as it is");
                 self.unmergeable.extend(&merge.sources);
             }
+            // Missing, too: compaction, retention or a deletion was faster, and there is something else to merge now.
             _ => {
                 let again_ms = PAUSE_MAX.as_millis();
                 tracing::warn!(%error, again_ms, "merging failed, trying again");
                 self.merge_due = Some(Instant::now() + PAUSE_MAX);
             }
         }
-        Ok(())
     }
 
     async fn commit_merge(&mut self, merge: &Merge, rewritten: Rewritten) -> Result<()> {

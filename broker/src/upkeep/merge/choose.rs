@@ -20,6 +20,25 @@ pub struct Candidate {
     pub entries: usize,
     /// Retention takes so much of it before long.
     pub going_bytes: u64,
+    /// What it holds, wanted or not.
+    pub stored_bytes: u64,
+}
+
+impl Candidate {
+    /// Nothing that is wanted of it is counted yet.
+    pub fn new(id: FragmentId) -> Self {
+        Self { id, bytes: 0, entries: 0, going_bytes: 0, stored_bytes: u64::MAX }
+    }
+
+    /// What is wanted of it stays for some time.
+    fn stays(&self) -> bool {
+        self.going_bytes * 2 < self.bytes
+    }
+
+    /// Half of it or more is of no use.
+    fn is_hollow(&self) -> bool {
+        self.stays() && self.bytes <= self.stored_bytes / 2
+    }
 }
 
 /// What an object holds at most.
@@ -40,12 +59,24 @@ struct Window<'a> {
 /// Candidates are in the order of what is in them. None are chosen if it is not worth it.
 pub fn choose(candidates: &[Candidate], most: Most) -> Vec<FragmentId> {
     let is_open = |candidate: &Candidate| {
-        let stays = candidate.going_bytes * 2 < candidate.bytes;
-        stays && candidate.bytes * 2 <= most.bytes && candidate.entries * 2 <= most.entries
+        candidate.stays() && candidate.bytes * 2 <= most.bytes && candidate.entries * 2 <= most.entries
     };
     let open = candidates.iter().filter(|candidate| is_open(candidate));
     let classes: std::collections::BTreeSet<u32> = open.map(|candidate| class(candidate.bytes)).collect();
-    classes.into_iter().find_map(|wanted| neighbours(candidates, most, wanted, is_open)).unwrap_or_default()
+    let merged = classes.into_iter().find_map(|wanted| neighbours(candidates, most, wanted, is_open));
+    merged.unwrap_or_else(|| hollow(candidates, most))
+}
+
+/// The first that are of little use, with their neighbours if those are as well. What is written is no more than what is
+/// given back.
+fn hollow(candidates: &[Candidate], most: Most) -> Vec<FragmentId> {
+    let first = candidates.iter().skip_while(|candidate| !candidate.is_hollow());
+    let (mut bytes, mut entries) = (0, 0);
+    let fits = |candidate: &&Candidate| {
+        (bytes, entries) = (bytes + candidate.bytes, entries + candidate.entries);
+        candidate.is_hollow() && bytes <= most.bytes && entries <= most.entries
+    };
+    first.take_while(fits).take(MOST_AT_ONCE).map(|candidate| candidate.id).collect()
 }
 
 fn class(bytes: u64) -> u32 {

@@ -7,7 +7,7 @@ use super::*;
 const MOST: Most = Most { bytes: 1 << 20, entries: 10_000 };
 
 fn object(number: u64, bytes: u64) -> Candidate {
-    Candidate { id: FragmentId::tiered(3, number), bytes, entries: 1, going_bytes: 0 }
+    Candidate { id: FragmentId::tiered(3, number), bytes, entries: 1, going_bytes: 0, stored_bytes: bytes }
 }
 
 fn objects(lengths: &[u64]) -> Vec<Candidate> {
@@ -59,6 +59,23 @@ fn what_goes_before_long_is_not_worth_it() {
     all[0].going_bytes = 50;
     all[1].going_bytes = 49;
     assert_eq!(chosen(&all), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn what_is_of_little_use_is_written_anew() {
+    let mut all = objects(&[1_000, 1_000, 600_000, 1_000]);
+    assert!(chosen(&all).is_empty());
+    all[1].stored_bytes = 1_999;
+    assert!(chosen(&all).is_empty(), "more than half of it is wanted");
+    all[1].stored_bytes = 2_000;
+    assert_eq!(chosen(&all), [1]);
+    all[2].stored_bytes = 1_200_000;
+    assert_eq!(chosen(&all), [1, 2], "with its neighbour, if that is no better");
+    all[1].going_bytes = 500;
+    assert_eq!(chosen(&all), [2], "the rest goes by itself before long");
+    let mut eight = objects(&[100; 9]);
+    eight[8].stored_bytes = 1_000;
+    assert_eq!(chosen(&eight), [0, 1, 2, 3, 4, 5, 6, 7], "merging comes first");
 }
 
 proptest! {

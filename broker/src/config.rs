@@ -226,6 +226,9 @@ fn same_words(one: &str, other: &str) -> bool {
     words(one) == words(other)
 }
 
+/// S3 takes no shorter parts of an object, but for the last.
+pub const LEAST_PART_BYTES: usize = 5 << 20;
+
 impl Settings {
     /// Checks what involves more than one key, and works out what clients are told to connect to.
     pub fn check(&mut self) -> Result<(), ConfigError> {
@@ -254,6 +257,11 @@ impl Settings {
         if broker.fetch_max_bytes > broker.memory_bytes {
             let allowed = format!("must be at most memory_bytes ({})", broker.memory_bytes);
             return refused("fetch_max_bytes", broker.fetch_max_bytes.to_string(), allowed);
+        }
+        let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| self.storage.starts_with(scheme));
+        if is_bucket && broker.tier.merge_part_bytes < LEAST_PART_BYTES {
+            let allowed = format!("must be at least {LEAST_PART_BYTES} on a bucket, which takes no shorter parts");
+            return refused("merge_part_bytes", broker.tier.merge_part_bytes.to_string(), allowed);
         }
         let groups = &broker.groups;
         if groups.min_session_timeout > groups.max_session_timeout {

@@ -59,8 +59,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Commits that only drop something are so far apart.
 const DROPS_APART: Duration = Duration::from_secs(1);
-/// What is taken in one round at most, in rounds' lengths: one that has fallen behind catches up in long rounds.
+/// What is taken in one round at most, in rounds' lengths.
 const LONGEST_ROUND: u64 = 4;
+/// Rounds one behind the other, before everything else has its turn.
+const MOST_ROUNDS: usize = 8;
+/// The share of the memory that a run takes at most.
+const RUN_SHARE: usize = 8;
 /// If fragments are no shorter on the average than a round's this part, they are gathered beyond what the tail holds:
 /// reading them once more does not take many requests.
 const MANY_FRAGMENTS: u64 = 256;
@@ -120,6 +124,8 @@ struct Worker {
     referenced: BTreeSet<FragmentId>,
     /// Partitions with records that cannot be read: they are not compacted.
     uncleanable: BTreeSet<TopicPartition>,
+    /// Partitions with fragments that cannot be read: they are not moved.
+    unmovable: BTreeSet<TopicPartition>,
     /// Objects that cannot be read: they are not merged.
     unmergeable: BTreeSet<FragmentId>,
     doomed: Doomed,
@@ -173,6 +179,7 @@ impl Worker {
             committed: found.committed,
             referenced,
             uncleanable: BTreeSet::new(),
+            unmovable: BTreeSet::new(),
             unmergeable: BTreeSet::new(),
             doomed: Doomed::default(),
             numbers: Arc::default(),
@@ -266,6 +273,19 @@ impl Worker {
         config.tier.bytes.min(most).max(1) as u64
     }
 
+    /// One that has fallen behind catches up in long rounds, unless they are long already: more objects at once would be
+    /// read in shorter pieces.
+    fn most_round_bytes(&self) -> u64 {
+        let round_bytes = self.round_bytes();
+        let from_memory = (self.parts.config.tail_bytes / 2) as u64;
+        round_bytes.max(from_memory.min(LONGEST_ROUND * round_bytes))
+    }
+
+    /// Runs are no longer than this: they are read whole, into a part of the memory that there is.
+    fn run_bytes(&self, segment_bytes: u64) -> u64 {
+        segment_bytes.min((self.parts.config.memory_bytes / RUN_SHARE) as u64)
+    }
+
     /// In a folder fragments are pieces of files, and stay there but for the shortest.
     fn joins_fragments(&self) -> bool {
         !self.parts.in_place && self.parts.config.tier.merge_object_bytes > 0
@@ -278,7 +298,7 @@ impl Worker {
             numbers: self.numbers.clone(),
             log: self.parts.log,
             incarnation: self.parts.incarnation,
-            limits: Limits::of(&self.parts.config, &self.parts.budget),
+            limits: Limits::of(&self.parts.config, &self.parts.budget, self.parts.in_place),
         }
     }
 
@@ -300,15 +320,18 @@ impl Worker {
             self.collect().await?;
             self.collection_due = false;
         }
-        let gone = self.doomed.take_due(Instant::now());
-        self.delete(gone).await?;
+        self.delete_due().await?;
         self.dropped |= self.parts.partitions.backlog().take_dropped();
         let tier = self.parts.config.tier.clone();
         let before = self.position;
-        while self.parts.partitions.backlog().bytes() >= self.wake_at_bytes() {
-            if !self.round(self.keep_bytes(), LONGEST_ROUND * self.round_bytes()).await? {
+        for _ in 0..MOST_ROUNDS {
+            let is_due = self.parts.partitions.backlog().bytes() >= self.wake_at_bytes();
+            if !is_due || !self.round(self.keep_bytes(), self.most_round_bytes()).await? {
                 break;
             }
+            // However long one goes on behind another: what they leave behind goes, and what was merged is committed.
+            self.delete_due().await?;
+            self.merge().await?;
         }
         let overdue = |since: Instant| since + tier.interval <= Instant::now();
         if self.parts.partitions.backlog().since().is_some_and(overdue) {

@@ -61,6 +61,8 @@ async fn bad_values_are_refused_by_name() {
     refused(Launch::new(folder.path()), &["--listen", "nowhere"], &["nowhere"]).await;
     refused(Launch::new(folder.path()), &["--metadata", "zookeeper"], &["zookeeper"]).await;
     refused(Launch::new(folder.path()), &["--storage", "ftp://host/x"], &["ftp"]).await;
+    let short_parts = Launch::new(folder.path()).set("merge_part_bytes", 1 << 20);
+    refused(short_parts, &["--storage", "s3://bucket/x"], &["merge_part_bytes"]).await;
 }
 
 #[tokio::test]

@@ -17,7 +17,11 @@ use crate::batch::testing::BatchSpec;
 use crate::batch::{Limits, ValidBatch, validate};
 
 pub fn valid(spec: &BatchSpec) -> ValidBatch {
-    validate(spec.build(), Limits { max_bytes: 64 << 20, zstd: true }).unwrap()
+    valid_bytes(&spec.build())
+}
+
+pub fn valid_bytes(batch: &Bytes) -> ValidBatch {
+    validate(batch.clone(), Limits { max_bytes: 64 << 20, zstd: true }).unwrap()
 }
 
 pub fn permit() -> Permit {

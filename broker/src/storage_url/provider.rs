@@ -11,10 +11,11 @@ use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, Result, RetryCon
 use url::Url;
 
 /// Time limits of the client where the environment sets none: the variable after its provider's prefix, its key, our
-/// default.
+/// default. Whoever is waited for by a client of ours sets a shorter limit; a part of a long object, and its completion,
+/// take their time.
 const CLIENT_DEFAULTS: [(&str, ClientConfigKey, &str); 2] = [
     ("CONNECT_TIMEOUT", ClientConfigKey::ConnectTimeout, "3 seconds"),
-    ("TIMEOUT", ClientConfigKey::Timeout, "10 seconds"),
+    ("TIMEOUT", ClientConfigKey::Timeout, "60 seconds"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

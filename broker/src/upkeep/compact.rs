@@ -13,8 +13,8 @@ use std::time::Duration;
 use meta::error::ErrorKind;
 use storage::budget::Permit;
 use storage::entry::Run;
-use storage::error::Result;
-use storage::manifest::{Change, Commit, Part, Stretch};
+use storage::error::{Error, Result};
+use storage::manifest::{Change, Part, Stretch};
 use tokio::time::Instant;
 
 use super::filter::{Filter, joined, uncompactable};
@@ -50,7 +50,7 @@ impl Worker {
             let mut due_ms = outlook.next_ms;
             if let Some(end) = outlook.runs.last().map(|last| last.next_offset) {
                 match self.pass(&partition, &topic.config, known, outlook.runs).await {
-                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    Err(error) if error.kind() == ErrorKind::Corrupt || matches!(error, Error::Missing { .. }) => {
                         tracing::error!(partition = %id, %error, "a partition cannot be compacted, and is left as it is");
                         self.uncleanable.insert(id);
                     }
@@ -89,14 +89,15 @@ impl Worker {
         let before_bytes: u64 = runs.iter().map(|run| u64::from(run.length)).sum();
         let id = partition.id();
         let filter = Some(Filter { keys, policy });
-        let job = Job { partition: id, runs, segment_bytes: config.segment_bytes, span_ms: i64::MAX, filter };
+        let segment_bytes = self.run_bytes(config.segment_bytes);
+        let job = Job { partition: id, runs, segment_bytes, span_ms: i64::MAX, filter };
         let mut rewritten = self.rewrite(std::slice::from_ref(&job)).await?;
         let runs = rewritten.runs.pop().unwrap_or_default();
         fail::fail_point!("upkeep::compacted");
         let mut part = Part::of(id, known.log_start, covered_to);
         part.stretches.push(Stretch { from: first.base_offset, to: last.next_offset, runs: runs.clone() });
         let change = Change { position: self.position, parts: vec![part] };
-        self.parts.manifest.commit(&change, Commit::Change).await?;
+        self.commit_change(&change).await?;
         let after_bytes: u64 = runs.iter().map(|run| u64::from(run.length)).sum();
         let took_ms = began.elapsed().as_millis();
         tracing::debug!(partition = %id, covered_to, before_bytes, after_bytes, took_ms, "compacted");
@@ -104,9 +105,7 @@ impl Worker {
             tracing::error!(partition = %id, %error, "runs that were compacted do not fit");
         }
         self.committed.insert(id, Committed { cleaned_to: covered_to, ..known });
-        self.referenced.extend(rewritten.objects);
         self.doom_unreferenced();
-        self.last_commit = Some(Instant::now());
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub struct Garbage {
 
 #[derive(Debug, Default)]
 pub struct Doomed {
+    /// In the order of their times.
     waiting: VecDeque<(Instant, Garbage)>,
 }
 
@@ -32,7 +33,9 @@ impl Garbage {
 impl Doomed {
     pub fn push(&mut self, garbage: Garbage, delay: Duration) {
         if !garbage.is_empty() {
-            self.waiting.push_back((Instant::now() + delay, garbage));
+            let due = Instant::now() + delay;
+            let place = self.waiting.partition_point(|(other, _)| *other <= due);
+            self.waiting.insert(place, (due, garbage));
         }
     }
 
@@ -47,6 +50,12 @@ impl Doomed {
 }
 
 impl Worker {
+    /// Deletes what nobody can be reading any more.
+    pub(super) async fn delete_due(&mut self) -> Result<()> {
+        let gone = self.doomed.take_due(Instant::now());
+        self.delete(gone).await
+    }
+
     /// Deletes; what fails is tried again later.
     pub(super) async fn delete(&mut self, all: Vec<Garbage>) -> Result<()> {
         for (place, garbage) in all.iter().enumerate() {

@@ -1,14 +1,15 @@
 //! Joins runs that lie scattered over many objects into few long ones, however long those get, in bounded memory.
 //!
 //! What comes in the order of partitions and offsets lies in this order in every object that it comes from. So each of
-//! them is read from its beginning to its end, through a window that moves (`sources`), and the new object is written
-//! in parts while they are read. Its index is made first, from theirs: an object's header tells how long everything is.
+//! them is read from its beginning to its end, through a window that moves (`sources`), several at once, and the new
+//! object is written in parts while they are read. Its index is made first, from theirs: an object's header tells how long everything is.
 //!
 //! Invariants:
 //! - An entry's bytes are compared with its checksum before they are written anew, and the checksum goes with them.
 //! - Memory: two parts, the windows, and the index of the object that is being written, whose entries are limited.
 //!   All of it is paid for before anything is read.
-//! - Nothing refers to what is written until the caller commits it; after an error it is an orphan.
+//! - Nothing refers to what is written until the caller commits it; after an error it is an orphan, which the caller is
+//!   told of.
 
 mod sources;
 
@@ -18,24 +19,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use meta::seams::Incarnation;
 use storage::budget::Budget;
-use storage::entry::{IndexedEntry, Run};
+use storage::entry::{FragmentId, IndexedEntry, Run};
 use storage::error::Result;
-use storage::fragment::{DecodeError, TieredBuilder, TieredLayout, decode_run_index, entry_checksum};
+use storage::fragment::{DecodeError, TieredBuilder, TieredLayout, decode_run_index, entries_of, entry_checksum};
 use storage::tiered::{Parts, TieredObjects, Upload};
 
 use super::rewrite::{self, Job, Rewritten};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, LEAST_PART_BYTES};
 
-use self::sources::Sources;
+use self::sources::{Piece, Sources, window_bytes};
 
-/// S3 takes no shorter parts.
-const LEAST_PART_BYTES: usize = 5 << 20;
 /// What an entry of the object that is being written takes: once as it is, once encoded.
 const ENTRY_MEMORY_BYTES: usize = 160;
 /// Of the memory, what a part takes at most; the windows take as much, and the index half of it.
 const SHARE: usize = 16;
 /// The same of the budget, which is smaller: one that joins in the background and one in a round leave enough to others.
 const BUDGET_SHARE: usize = 12;
+/// Of the windows' memory, the part that is for indexes.
+const INDEX_SHARE: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -98,7 +99,8 @@ impl<'a> Todo<'a> {
 }
 
 impl Limits {
-    pub fn of(config: &BrokerConfig, budget: &Budget) -> Self {
+    /// `in_place`: the storage is a folder.
+    pub fn of(config: &BrokerConfig, budget: &Budget, in_place: bool) -> Self {
         let share = (config.memory_bytes / SHARE).min(budget.total_bytes() / BUDGET_SHARE).max(1);
         let bytes = config.tier.merge_part_bytes.min(share).max(1);
         // Where memory is too small for what stores take as a part, an object is one piece.
@@ -107,27 +109,35 @@ impl Limits {
         Self {
             object_bytes: if allowed { most } else { most.min(bytes) } as u64,
             entries: (share / 2 / ENTRY_MEMORY_BYTES).max(1),
-            parts: Parts { bytes, allowed },
+            parts: Parts { bytes, allowed, reads_back: !in_place },
             windows_bytes: share,
         }
     }
 
-    fn memory_bytes(&self) -> usize {
-        2 * self.parts.bytes + self.windows_bytes + self.entries * ENTRY_MEMORY_BYTES
+    /// What it takes to join these, which may be less than what it takes at most.
+    fn memory_bytes(&self, jobs: &[Job]) -> usize {
+        let runs = || jobs.iter().flat_map(|job| &job.runs);
+        let bytes: usize = runs().map(|run| run.length as usize + run.index_length as usize).sum();
+        let entries: usize = runs().map(entries_of).sum();
+        let entries_bytes = self.entries.min(entries) * ENTRY_MEMORY_BYTES;
+        2 * self.parts.bytes.min(bytes) + self.windows_bytes.min(2 * bytes) + entries_bytes
     }
 }
 
 impl Joiner {
-    /// Jobs come in the order of their partitions, and have no filter.
-    pub async fn join(&self, jobs: &[Job]) -> Result<Rewritten> {
-        let memory_bytes = self.limits.memory_bytes().min(self.budget.total_bytes());
+    /// Jobs come in the order of their partitions, and have no filter. `begun`: every object that was begun, also if it
+    /// comes to nothing.
+    pub async fn join(&self, jobs: &[Job], begun: &mut Vec<FragmentId>) -> Result<Rewritten> {
+        let memory_bytes = self.limits.memory_bytes(jobs).min(self.budget.total_bytes());
         let _paid = self.budget.take(memory_bytes).await;
-        let mut sources = Sources::new(self.objects.clone(), jobs, self.limits.windows_bytes);
         let mut rewritten = Rewritten { runs: vec![Vec::new(); jobs.len()], objects: Vec::new() };
         let mut todo = Todo { jobs, owner: 0, run: 0 };
+        let pieces: Vec<Piece> = jobs.iter().flat_map(|job| &job.runs).map(index_piece).collect();
+        let mut indexes = self.sources(&pieces, self.limits.windows_bytes / INDEX_SHARE);
         while todo.peek().is_some() {
-            let plan = self.plan(&mut todo, &mut sources).await?;
-            self.write(&plan, &mut sources).await?;
+            let plan = self.plan(&mut todo, &mut indexes).await?;
+            begun.push(plan.layout.index.fragment);
+            self.write(&plan).await?;
             for (owner, indexed) in plan.owners.iter().zip(&plan.layout.index.runs) {
                 rewritten.runs[*owner].push(indexed.run);
             }
@@ -137,8 +147,13 @@ impl Joiner {
         Ok(rewritten)
     }
 
+    fn sources(&self, wanted: &[Piece], memory_bytes: usize) -> Sources {
+        let objects = wanted.iter().map(|piece| piece.fragment).collect();
+        Sources::new(self.objects.clone(), wanted, window_bytes(&objects, memory_bytes))
+    }
+
     /// Lays out the next object.
-    async fn plan(&self, todo: &mut Todo<'_>, sources: &mut Sources) -> Result<Plan> {
+    async fn plan(&self, todo: &mut Todo<'_>, indexes: &mut Sources) -> Result<Plan> {
         let mut builder = TieredBuilder::new(self.log, self.numbers.fetch_add(1, Ordering::Relaxed));
         let mut owners: Vec<usize> = Vec::new();
         let mut from = Vec::new();
@@ -150,7 +165,7 @@ impl Joiner {
             false => self.limits.object_bytes,
         };
         while let Some((owner, job, run)) = todo.peek() {
-            let part = sources.index(run).await?;
+            let part = indexes.next(index_piece(run)).await?;
             let entries = match decode_run_index(run, &part) {
                 Ok(entries) => entries,
                 Err(_) => self.objects.read_run_index(run).await?,
@@ -182,9 +197,9 @@ impl Joiner {
         Ok(Plan { layout: builder.lay_out(self.incarnation), owners, from })
     }
 
-    async fn write(&self, plan: &Plan, sources: &mut Sources) -> Result<()> {
+    async fn write(&self, plan: &Plan) -> Result<()> {
         let mut upload = self.objects.begin(&plan.layout, self.limits.parts).await?;
-        let written = match self.copy(plan, sources, &mut upload).await {
+        let written = match self.copy(plan, &mut upload).await {
             Ok(()) => upload.finish(&plan.layout).await,
             Err(error) => Err(error),
         };
@@ -195,28 +210,48 @@ impl Joiner {
     }
 
     /// Copies the entries, several at a time.
-    async fn copy(&self, plan: &Plan, sources: &mut Sources, upload: &mut Upload) -> Result<()> {
+    async fn copy(&self, plan: &Plan, upload: &mut Upload) -> Result<()> {
         let all: Vec<&IndexedEntry> = plan.layout.index.runs.iter().flat_map(|run| &run.entries).collect();
+        let memory_bytes = self.limits.windows_bytes - self.limits.windows_bytes / INDEX_SHARE;
+        let objects = plan.from.iter().map(|(run, _)| run.fragment).collect();
+        let steps = steps(&plan.from, &all, window_bytes(&objects, memory_bytes));
+        let pieces: Vec<Piece> = steps.iter().map(|(piece, _)| *piece).collect();
+        let mut sources = self.sources(&pieces, memory_bytes);
         let mut rest = &all[..];
-        for (run, count) in &plan.from {
-            let (mut entries, after) = rest.split_at(*count);
+        for (piece, count) in steps {
+            let (entries, after) = rest.split_at(count);
             rest = after;
-            let mut position = run.position;
-            while !entries.is_empty() {
-                let (taken, bytes) = some_of(entries, sources.window_bytes());
-                let mut data = sources.data(run, position, bytes).await?;
-                if verify(&data, &entries[..taken]).is_err() {
-                    let decode = |data: Bytes| verify(&data, &entries[..taken]).map(|()| data);
-                    data = self.objects.read_decoded(run.fragment, position, bytes, decode).await?;
-                }
-                upload.push(&data).await?;
-                position += u64::from(bytes);
-                entries = &entries[taken..];
-                tokio::task::yield_now().await;
+            let mut data = sources.next(piece).await?;
+            if verify(&data, entries).is_err() {
+                let decode = |data: Bytes| verify(&data, entries).map(|()| data);
+                data = self.objects.read_decoded(piece.fragment, piece.position, piece.length, decode).await?;
             }
+            upload.push(&data).await?;
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
+}
+
+fn index_piece(run: &Run) -> Piece {
+    Piece { fragment: run.fragment, position: run.index_position, length: run.index_length }
+}
+
+/// What is copied at once, of each run one part after another, with the number of entries in it.
+fn steps(from: &[(Run, usize)], mut entries: &[&IndexedEntry], most_bytes: usize) -> Vec<(Piece, usize)> {
+    let mut steps = Vec::with_capacity(from.len());
+    for (run, count) in from {
+        let (mut of_run, after) = entries.split_at(*count);
+        entries = after;
+        let mut position = run.position;
+        while !of_run.is_empty() {
+            let (taken, length) = some_of(of_run, most_bytes);
+            steps.push((Piece { fragment: run.fragment, position, length }, taken));
+            position += u64::from(length);
+            of_run = &of_run[taken..];
+        }
+    }
+    steps
 }
 
 /// How many of the entries are copied at once, at least one, and their bytes.

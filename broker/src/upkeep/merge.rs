@@ -13,12 +13,11 @@ mod choose;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meta::error::ErrorKind;
 use meta::planted;
 use storage::entry::{FragmentId, Run};
 use storage::error::{Error, Result};
 use storage::fragment::{HEADER_BYTES, entries_of};
-use storage::manifest::{Change, Commit, Part, Stretch};
+use storage::manifest::{Change, Part, Stretch};
 use storage::partition_index::PartitionIndex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -33,15 +32,21 @@ const RETENTION_SHARE: i64 = 8;
 
 /// A merge that is being done, or was.
 pub struct Merge {
-    jobs: Vec<Job>,
     sources: BTreeSet<FragmentId>,
     began: Instant,
     task: Task,
-    outcome: Option<Result<Rewritten>>,
+    joined: Option<Joined>,
 }
 
 /// The task in which runs are read and written. Dropping it stops it.
-struct Task(JoinHandle<(Vec<Job>, Result<Rewritten>)>);
+struct Task(JoinHandle<Joined>);
+
+/// What has come of a task: what it was to do, every object that it has begun, and those that count.
+struct Joined {
+    jobs: Vec<Job>,
+    begun: Vec<FragmentId>,
+    outcome: Result<Rewritten>,
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -52,20 +57,20 @@ impl Drop for Task {
 impl Merge {
     /// Returns when everything is written, or cannot be.
     pub async fn written(&mut self) {
-        if self.outcome.is_none() {
-            let lost = |_| (Vec::new(), Err(Error::Unknown { what: "a merge that was stopped".to_owned() }));
-            let (jobs, outcome) = (&mut self.task.0).await.unwrap_or_else(lost);
-            (self.jobs, self.outcome) = (jobs, Some(outcome));
+        if self.joined.is_none() {
+            let outcome = || Err(Error::Unknown { what: "a merge that was stopped".to_owned() });
+            let lost = |_| Joined { jobs: Vec::new(), begun: Vec::new(), outcome: outcome() };
+            self.joined = Some((&mut self.task.0).await.unwrap_or_else(lost));
         }
     }
 
     /// Nobody has waited for its end yet.
     pub fn is_under_way(&self) -> bool {
-        self.outcome.is_none()
+        self.joined.is_none()
     }
 
     pub fn is_written(&self) -> bool {
-        self.outcome.is_some() || self.task.0.is_finished()
+        self.joined.is_some() || self.task.0.is_finished()
     }
 }
 
@@ -75,11 +80,13 @@ impl Worker {
         if let Some(mut merge) = self.merging.take_if(|merge| merge.is_written()) {
             merge.written().await;
             self.merge_due = Some(Instant::now());
-            let outcome = merge.outcome.take();
-            match outcome {
-                Some(Ok(rewritten)) => self.commit_merge(&merge, rewritten).await?,
-                Some(Err(error)) => self.merge_failed(&merge, &error),
-                None => {}
+            if let Some(Joined { jobs, begun, outcome }) = merge.joined.take() {
+                // If nothing comes of them, they go.
+                self.referenced.extend(begun);
+                match outcome {
+                    Ok(rewritten) => self.commit_merge(&merge, &jobs, rewritten).await?,
+                    Err(error) => self.merge_failed(&merge, &error),
+                }
             }
         }
         if self.merging.is_none() && self.merge_due.is_some_and(|due| due <= Instant::now()) {
@@ -105,11 +112,12 @@ impl Worker {
         }
         let jobs = self.jobs_of(&sources);
         let task = tokio::spawn(async move {
-            let outcome = joiner.join(&jobs).await;
-            (jobs, outcome)
+            let mut begun = Vec::new();
+            let outcome = joiner.join(&jobs, &mut begun).await;
+            Joined { jobs, begun, outcome }
         });
         let began = Instant::now();
-        Some(Merge { jobs: Vec::new(), sources, began, task: Task(task), outcome: None })
+        Some(Merge { sources, began, task: Task(task), joined: None })
     }
 
     /// All tiered objects that the manifest names, but for those that cannot be read.
@@ -150,7 +158,8 @@ impl Worker {
             };
             let config = &topic.config;
             let share = |of: i64| if of >= 0 && config.deletable { of / RETENTION_SHARE } else { i64::MAX };
-            let segment_bytes = u64::try_from(share(config.retention_bytes)).unwrap_or(0).min(config.segment_bytes);
+            let segment_bytes = u64::try_from(share(config.retention_bytes)).unwrap_or(0);
+            let segment_bytes = segment_bytes.min(self.run_bytes(config.segment_bytes));
             let new_job = || Job {
                 partition: id,
                 runs: Vec::new(),
@@ -179,12 +188,20 @@ impl Worker {
     }
 
     fn merge_failed(&mut self, merge: &Merge, error: &Error) {
-        match error.kind() {
-            ErrorKind::Corrupt => {
+        let named = |key: &str| merge.sources.iter().copied().find(|source| source.key().as_ref() == key);
+        match error {
+            Error::Corrupt { key, .. } => {
                 tracing::error!(%error, "what cannot be read is not merged, and stays as it is");
-                self.unmergeable.extend(&merge.sources);
+                match named(key) {
+                    Some(source) => _ = self.unmergeable.insert(source),
+                    None => self.unmergeable.extend(&merge.sources),
+                }
             }
-            // Missing, too: compaction, retention or a deletion was faster, and there is something else to merge now.
+            Error::Missing { key } if named(key).is_some_and(|source| self.is_wanted(source)) => {
+                tracing::error!(%error, "an object that the manifest names is lost");
+                self.unmergeable.extend(named(key));
+            }
+            // Perhaps something was faster: a compaction, retention, a deletion. Then there is something else to merge now.
             _ => {
                 let again_ms = PAUSE_MAX.as_millis();
                 tracing::warn!(%error, again_ms, "merging failed, trying again");
@@ -193,10 +210,15 @@ impl Worker {
         }
     }
 
-    async fn commit_merge(&mut self, merge: &Merge, rewritten: Rewritten) -> Result<()> {
+    fn is_wanted(&self, object: FragmentId) -> bool {
+        let has_run = |index: &PartitionIndex| index.runs().any(|run| run.fragment == object);
+        self.parts.partitions.all().iter().any(|partition| partition.inspect(has_run))
+    }
+
+    async fn commit_merge(&mut self, merge: &Merge, jobs: &[Job], rewritten: Rewritten) -> Result<()> {
         let mut parts: Vec<Part> = Vec::new();
         let mut placed = Vec::new();
-        for (job, runs) in merge.jobs.iter().zip(rewritten.runs) {
+        for (job, runs) in jobs.iter().zip(rewritten.runs) {
             let (Some(known), Some(partition)) =
                 (self.committed.get(&job.partition), self.parts.partitions.get(job.partition))
             else {
@@ -211,7 +233,6 @@ impl Worker {
             }
             placed.push((partition, stretch));
         }
-        self.referenced.extend(&rewritten.objects);
         let youngest = merge.sources.iter().map(|source| self.age(*source)).max();
         self.ages.retain(|object, _| !merge.sources.contains(object));
         if let Some(age) = youngest {
@@ -220,9 +241,8 @@ impl Worker {
         fail::fail_point!("upkeep::merged");
         if !parts.is_empty() {
             let change = Change { position: self.position, parts };
-            self.parts.manifest.commit(&change, Commit::Change).await?;
+            self.commit_change(&change).await?;
             fail::fail_point!("upkeep::merge_committed");
-            self.last_commit = Some(Instant::now());
         }
         let (objects, into, stretches) = (merge.sources.len(), rewritten.objects.len(), placed.len());
         let took_ms = merge.began.elapsed().as_millis();

@@ -5,12 +5,11 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
 use storage::budget::Permit;
 use storage::entry::{FragmentId, IndexedEntry, Run, TopicPartition};
 use storage::error::{Error, Result};
 use storage::fragment::{OpenRun, TieredBuilder};
+use tokio::task::JoinSet;
 
 use super::Worker;
 use super::filter::{Filter, Kept};
@@ -44,7 +43,8 @@ struct Rewriter<'a> {
     worker: &'a mut Worker,
     object_bytes: u64,
     filling: Option<Filling>,
-    writes: FuturesUnordered<BoxFuture<'static, Result<()>>>,
+    /// They go on by themselves, so that the memory that they hold comes back also while something waits for it.
+    writes: JoinSet<Result<()>>,
     rewritten: Rewritten,
 }
 
@@ -55,25 +55,27 @@ struct Filling {
     owners: Vec<usize>,
     /// What pays for its bytes.
     permits: Vec<Permit>,
+    /// Copies of the run that is being read, which still pays for them.
+    unpaid_bytes: usize,
     /// The last run still takes entries: of the job that it belongs to.
     open: bool,
 }
 
 impl Worker {
-    /// Jobs come in the order of their partitions.
+    /// Jobs come in the order of their partitions. What is written counts as referred to from here on, so that it goes if
+    /// nothing comes of it.
     pub(super) async fn rewrite(&mut self, jobs: &[Job]) -> Result<Rewritten> {
         // What is held in memory is far less than there is.
         let affordable = self.parts.config.memory_bytes / 8 / WRITES;
         let object_bytes = self.parts.config.tier.object_bytes.min(affordable).max(1) as u64;
         let rewritten = Rewritten { runs: vec![Vec::new(); jobs.len()], objects: Vec::new() };
-        let mut rewriter =
-            Rewriter { worker: self, object_bytes, filling: None, writes: FuturesUnordered::new(), rewritten };
+        let mut rewriter = Rewriter { worker: self, object_bytes, filling: None, writes: JoinSet::new(), rewritten };
         for (place, job) in jobs.iter().enumerate() {
             rewriter.add(place, job).await?;
         }
         rewriter.finish_object().await?;
-        while let Some(written) = rewriter.writes.next().await {
-            written?;
+        while rewriter.writes.len() > 0 {
+            rewriter.one_written().await?;
         }
         let rewritten = rewriter.rewritten;
         check(jobs, &rewritten)?;
@@ -107,21 +109,41 @@ impl Rewriter<'_> {
                     filling.owners.push(place);
                     filling.open = true;
                 }
-                filling.builder.push(&entry, pieces);
-                if job.filter.is_some() {
-                    // What decides may take its time: others must not wait for it.
-                    tokio::task::yield_now().await;
+                if job.filter.is_none() {
+                    filling.builder.push(&entry, pieces);
+                    continue;
                 }
+                // A copy: what it comes from goes when the run has been read, however little of that is left.
+                let copy = Bytes::from(pieces.concat());
+                filling.unpaid_bytes += copy.len();
+                filling.builder.push(&entry, [copy]);
+                // What decides may take its time: others must not wait for it.
+                tokio::task::yield_now().await;
             }
             if let Some(filling) = self.filling.as_mut().filter(|filling| filling.open) {
                 filling.builder.end_run(run.next_offset);
-                filling.permits.append(&mut whole.permits);
             }
+            self.pay(job, std::mem::take(&mut whole.permits)).await;
         }
         if let Some(filling) = &mut self.filling {
             filling.open = false;
         }
         Ok(())
+    }
+
+    /// What a run leaves behind is paid for until it is written: with what paid for the run or, where most of it may have
+    /// gone, with what its copies take.
+    async fn pay(&mut self, job: &Job, permits: Vec<Permit>) {
+        let Some(filling) = &mut self.filling else { return };
+        if job.filter.is_none() {
+            filling.permits.extend(permits);
+            return;
+        }
+        drop(permits);
+        let bytes = std::mem::take(&mut filling.unpaid_bytes);
+        if bytes > 0 {
+            filling.permits.push(self.worker.parts.budget.take(bytes).await);
+        }
     }
 
     /// Ends the run if this entry must not be in it. True if the object is full.
@@ -141,7 +163,8 @@ impl Rewriter<'_> {
         self.filling.get_or_insert_with(|| {
             let number = worker.numbers.fetch_add(1, Ordering::Relaxed);
             let builder = TieredBuilder::new(worker.parts.log, number);
-            Filling { builder, owners: Vec::new(), permits: Vec::new(), open: false }
+            worker.referenced.insert(builder.id());
+            Filling { builder, owners: Vec::new(), permits: Vec::new(), unpaid_bytes: 0, open: false }
         })
     }
 
@@ -153,18 +176,21 @@ impl Rewriter<'_> {
             self.rewritten.runs[owner].push(indexed.run);
         }
         self.rewritten.objects.push(object.index.fragment);
-        if self.writes.len() >= WRITES
-            && let Some(written) = self.writes.next().await
-        {
-            written?;
+        if self.writes.len() >= WRITES {
+            self.one_written().await?;
         }
         let objects = self.worker.parts.objects.clone();
-        self.writes.push(Box::pin(async move {
+        self.writes.spawn(async move {
             let written = objects.write(object).await;
             drop(permits);
             written
-        }));
+        });
         Ok(())
+    }
+
+    async fn one_written(&mut self) -> Result<()> {
+        let lost = |_| Err(Error::Unknown { what: "a write that was stopped".to_owned() });
+        self.writes.join_next().await.map_or(Ok(()), |written| written.unwrap_or_else(lost))
     }
 }
 

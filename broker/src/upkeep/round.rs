@@ -7,7 +7,7 @@ use bytes::Bytes;
 use meta::keys::object;
 use meta::planted;
 use storage::entry::{FragmentId, Run, TopicPartition};
-use storage::error::Result;
+use storage::error::{Error, Result};
 use storage::manifest::{Change, Commit, Part, Stretch};
 use tokio::time::Instant;
 
@@ -44,7 +44,8 @@ impl Worker {
         self.dropped |= self.parts.partitions.backlog().take_dropped();
         let mut plans = self.survey(position);
         let gone = self.gone();
-        if taken.is_empty() && gone.is_empty() && plans.iter().all(|plan| plan.idle) {
+        let is_long = self.parts.manifest.advice() == Commit::Base && !self.parts.manifest.named().is_empty();
+        if taken.is_empty() && gone.is_empty() && !is_long && plans.iter().all(|plan| plan.idle) {
             self.dropped = false;
             return Ok(false);
         }
@@ -115,10 +116,11 @@ impl Worker {
         for (place, plan) in plans.iter().enumerate() {
             let bytes: u64 = plan.fresh.iter().map(|run| u64::from(run.length)).sum();
             let short = bytes < SHORT_RUN_BYTES * plan.fresh.len() as u64;
-            if !plan.fresh.is_empty() && (short || !self.parts.in_place) {
+            let is_moved = (short || !self.parts.in_place) && !self.unmovable.contains(&plan.partition.id());
+            if !plan.fresh.is_empty() && is_moved {
                 let (partition, runs) = (plan.partition.id(), plan.fresh.clone());
                 places.push(place);
-                let segment_bytes = plan.segment_bytes;
+                let segment_bytes = self.run_bytes(plan.segment_bytes);
                 jobs.push(Job { partition, runs, segment_bytes, span_ms: i64::MAX, filter: None });
             }
         }
@@ -128,10 +130,17 @@ impl Worker {
         let began = Instant::now();
         // The oldest of them comes first.
         let in_memory = first.is_none_or(|first| self.parts.partitions.reader().tail().reaches_back_to(first));
-        let rewritten = match in_memory || !self.joins_fragments() {
-            true => self.rewrite(&jobs).await?,
-            false => self.joiner().join(&jobs).await?,
+        let moved = match in_memory || !self.joins_fragments() {
+            true => self.rewrite(&jobs).await,
+            false => {
+                let mut begun = Vec::new();
+                let joined = self.joiner().join(&jobs, &mut begun).await;
+                // If nothing comes of them, they go.
+                self.referenced.extend(begun);
+                joined
+            }
         };
+        let rewritten = moved.inspect_err(|error| self.leave_damaged(error, &jobs))?;
         let (runs, objects) = (jobs.iter().map(|job| job.runs.len()).sum::<usize>(), rewritten.objects.len());
         let into_runs = rewritten.runs.iter().map(Vec::len).sum::<usize>();
         tracing::debug!(runs, into_runs, objects, took_ms = began.elapsed().as_millis(), "tiered");
@@ -139,6 +148,25 @@ impl Worker {
             plans[place].placed = runs;
         }
         Ok(rewritten.objects)
+    }
+
+    /// What cannot be read must not hold up everybody else: it stays where it is, and so does what its partitions have.
+    fn leave_damaged(&mut self, error: &Error, jobs: &[Job]) {
+        let (Error::Corrupt { key, .. } | Error::Missing { key }) = error else { return };
+        let is_there = |run: &Run| self.parts.logs.key(run.fragment) == *key || run.fragment.key().as_ref() == key;
+        for job in jobs.iter().filter(|job| job.runs.iter().any(is_there)) {
+            tracing::error!(partition = %job.partition, %error, "a partition is not tiered any more");
+            self.unmovable.insert(job.partition);
+        }
+    }
+
+    /// Commits what is no round, and must not let the manifest grow without bound either.
+    pub(super) async fn commit_change(&mut self, change: &Change) -> Result<()> {
+        self.parts.manifest.commit(change, Commit::Change).await?;
+        self.last_commit = Some(Instant::now());
+        // The next round, if there is nothing else in it, writes the manifest anew.
+        self.dropped |= self.parts.manifest.advice() == Commit::Base;
+        Ok(())
     }
 
     fn change(&self, position: FragmentId, kind: Commit, plans: &[Plan], gone: &[TopicPartition]) -> Change {

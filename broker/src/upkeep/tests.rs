@@ -136,6 +136,34 @@ async fn an_idle_broker_asks_for_nothing() {
     assert_eq!(running.requests(), before, "for half a year nothing is due");
 }
 
+/// Of four times the memory that there is, one record at the beginning is never written again: what it is copied from
+/// must not be kept with it until there is enough for an object.
+#[tokio::test(start_paused = true)]
+async fn a_compaction_takes_no_more_memory_than_there_is() {
+    let tier = crate::config::TierConfig { bytes: 1 << 20, ..BrokerConfig::default().tier };
+    let small = BrokerConfig {
+        memory_bytes: 12 << 20,
+        tail_bytes: 1 << 20,
+        flush_bytes: 1 << 20,
+        tier,
+        ..BrokerConfig::default()
+    };
+    let rig = Rig::new(5, BrokerConfig { request_max_bytes: 2 << 20, message_max_bytes: 1 << 20, ..small });
+    let (running, _) = rig.start().await;
+    let lag = [("cleanup.policy", "compact"), ("min.compaction.lag.ms", "3600000"), ("segment.bytes", "1048576")];
+    let topic = running.create("t", 1, &lag).await;
+    let partition = running.partition(topic, 0);
+    assert_eq!(running.append_keyed(&partition, "early", 100).await, Outcome::Durable);
+    for number in 0..400 {
+        let key = format!("key-{}", number % 3);
+        assert_eq!(running.append_keyed(&partition, &key, 100_000).await, Outcome::Durable);
+    }
+    sleep(Duration::from_secs(7_200)).await;
+    running.settled().await;
+    let left: usize = running.contents(&partition).await.values().map(Vec::len).sum();
+    assert!(left < 4 * 110_000, "three keys and the early one are left: {left} bytes");
+}
+
 /// `max.compaction.lag.ms` and `min.compaction.lag.ms` run out while nothing comes.
 #[tokio::test(start_paused = true)]
 async fn what_has_waited_too_long_is_compacted() {

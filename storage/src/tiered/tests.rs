@@ -28,7 +28,7 @@ fn laid_out(number: u64, entries: i64) -> (TieredLayout, Vec<Vec<u8>>) {
 }
 
 async fn written(objects: &TieredObjects, layout: &TieredLayout, entries: &[Vec<u8>], part_bytes: usize) -> Result<()> {
-    let mut upload = objects.begin(layout, Parts { bytes: part_bytes, allowed: true }).await?;
+    let mut upload = objects.begin(layout, Parts { bytes: part_bytes, allowed: true, reads_back: true }).await?;
     for entry in entries {
         upload.push(entry).await?;
     }
@@ -63,7 +63,7 @@ async fn what_was_given_up_is_not_there() {
     let store = FaultStore::in_memory();
     let objects = TieredObjects::new(Arc::new(store.clone()));
     let (layout, entries) = laid_out(1, 20);
-    let mut upload = objects.begin(&layout, Parts { bytes: 500, allowed: true }).await.unwrap();
+    let mut upload = objects.begin(&layout, Parts { bytes: 500, allowed: true, reads_back: true }).await.unwrap();
     for entry in &entries[..15] {
         upload.push(entry).await.unwrap();
     }

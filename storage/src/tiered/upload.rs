@@ -35,6 +35,8 @@ pub struct Parts {
     pub bytes: usize,
     /// No: however long it is, it is sent in one piece.
     pub allowed: bool,
+    /// What can be read after an error is durable. Not in a folder, where it may be lost with the power.
+    pub reads_back: bool,
 }
 
 /// An object on its way.
@@ -43,6 +45,7 @@ pub struct Upload {
     key: Path,
     identity: Identity,
     part_bytes: usize,
+    reads_back: bool,
     /// None: it is sent in one piece in the end.
     parts: Option<Box<dyn MultipartUpload>>,
     filling: BytesMut,
@@ -74,6 +77,7 @@ impl TieredObjects {
             key,
             identity: layout.identity.clone(),
             part_bytes,
+            reads_back: parts.reads_back,
             parts: upload,
             filling: BytesMut::with_capacity(room),
             sending: None,
@@ -114,15 +118,15 @@ impl Upload {
         if planted::bug("upload-not-completed") {
             return Ok(());
         }
-        // Whatever comes of it, it cannot be given up any more.
-        let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        let Some(parts) = &mut self.parts else { return Ok(()) };
         match called("completing", &self.key, parts.complete()).await {
             Ok(_) => Ok(()),
-            Err(error) => settle(&self.objects, &self.key, &self.identity, error).await,
+            Err(error) if self.reads_back => settle(&self.objects, &self.key, &self.identity, error).await,
+            Err(error) => Err(Error::Unknown { what: error.to_string() }),
         }
     }
 
-    /// Gives up: nothing of it is kept, if the store can be told.
+    /// Gives up: nothing of it is kept, if the store can be told. Also after a completion that failed, or may have.
     pub async fn abort(mut self) {
         self.sending = None;
         if let Some(mut parts) = self.parts.take()

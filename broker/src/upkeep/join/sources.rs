@@ -1,104 +1,120 @@
-//! What runs are read from when they are joined: objects, each through two windows that move from its beginning to its
-//! end, one over the entries and one over their index. A window holds what is asked for and what will be asked for next.
+//! What runs are read from when they are joined: objects, each through a window that moves from its beginning to its end.
+//!
+//! What will be asked for is known before, and so are the reads that this takes: several of them are under way while
+//! what came before is being written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use storage::entry::{FragmentId, Run};
-use storage::error::Result;
+use futures::stream::{self, BoxStream, StreamExt};
+use storage::entry::FragmentId;
+use storage::error::{Error, Result};
 use storage::tiered::TieredObjects;
-
-use super::super::rewrite::Job;
 
 /// What nobody asks for is read all the same if it is no longer than this: cheaper than another request.
 const GAP_BYTES: u64 = 64 << 10;
 /// A window is no shorter, however many objects there are: what is left of memory's limit is theirs.
 const LEAST_WINDOW_BYTES: usize = 16 << 10;
 const MOST_WINDOW_BYTES: usize = 4 << 20;
+/// Reads under way.
+const READS: usize = 8;
 
-pub struct Sources {
-    objects: TieredObjects,
-    window_bytes: usize,
-    data: BTreeMap<FragmentId, Window>,
-    index: BTreeMap<FragmentId, Window>,
+/// Bytes of an object that are asked for at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    pub fragment: FragmentId,
+    pub position: u64,
+    pub length: u32,
 }
 
-#[derive(Default)]
+pub struct Sources {
+    windows: BTreeMap<FragmentId, Window>,
+    reads: BoxStream<'static, Result<(FragmentId, Window)>>,
+}
+
+#[derive(Debug, Clone, Default)]
 struct Window {
-    /// All that will be asked for, in order, with small gaps filled.
-    wanted: Vec<Range<u64>>,
     position: u64,
     bytes: Bytes,
 }
 
+/// How long windows into these objects are, if they and what is being read may take so much memory.
+pub fn window_bytes(objects: &BTreeSet<FragmentId>, memory_bytes: usize) -> usize {
+    (memory_bytes / (objects.len() + READS)).clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES)
+}
+
 impl Sources {
-    /// All windows together are about `windows_bytes` long.
-    pub fn new(objects: TieredObjects, jobs: &[Job], windows_bytes: usize) -> Self {
-        let (mut data, mut index) = (BTreeMap::<_, Window>::new(), BTreeMap::<_, Window>::new());
-        for run in jobs.iter().flat_map(|job| &job.runs) {
-            let range = |position: u64, length: u32| position..position + u64::from(length);
-            data.entry(run.fragment).or_default().wanted.push(range(run.position, run.length));
-            index.entry(run.fragment).or_default().wanted.push(range(run.index_position, run.index_length));
+    /// `wanted`: all that will be asked for, in this order, and as far as it can be those of one object from its beginning
+    /// to its end.
+    pub fn new(objects: TieredObjects, wanted: &[Piece], window_bytes: usize) -> Self {
+        let reads = stream::iter(reads(wanted, window_bytes)).map(move |read| {
+            let objects = objects.clone();
+            async move {
+                let bytes = objects.read(read.fragment, read.position, read.length).await?;
+                Ok((read.fragment, Window { position: read.position, bytes }))
+            }
+        });
+        Self { windows: BTreeMap::new(), reads: reads.buffered(READS).boxed() }
+    }
+
+    /// The next piece.
+    pub async fn next(&mut self, piece: Piece) -> Result<Bytes> {
+        let window = self.windows.entry(piece.fragment).or_default();
+        if !piece.is_within(window.position, window.position + window.bytes.len() as u64) {
+            window.bytes = Bytes::new();
+            let read = self.reads.next().await.transpose()?;
+            let read = read.filter(|(fragment, _)| *fragment == piece.fragment).map(|(_, read)| read);
+            *window = read.ok_or_else(|| Error::Invalid { what: format!("a read of {piece:?} out of order") })?;
         }
-        data.values_mut().chain(index.values_mut()).for_each(Window::fill_gaps);
-        let window_bytes = windows_bytes / data.len().max(1) / 2;
-        let window_bytes = window_bytes.clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES);
-        Self { objects, window_bytes, data, index }
-    }
-
-    pub fn window_bytes(&self) -> usize {
-        self.window_bytes
-    }
-
-    /// A run's part of the index.
-    pub async fn index(&mut self, run: &Run) -> Result<Bytes> {
-        let window = self.index.entry(run.fragment).or_default();
-        window.read(&self.objects, run.fragment, run.index_position, run.index_length, self.window_bytes).await
-    }
-
-    /// Bytes of a run.
-    pub async fn data(&mut self, run: &Run, position: u64, length: u32) -> Result<Bytes> {
-        let window = self.data.entry(run.fragment).or_default();
-        window.read(&self.objects, run.fragment, position, length, self.window_bytes).await
+        let begin = (piece.position - window.position) as usize;
+        Ok(window.bytes.slice(begin..begin + piece.length as usize))
     }
 }
 
-impl Window {
-    fn fill_gaps(&mut self) {
-        self.wanted.sort_unstable_by_key(|range| range.start);
-        self.wanted.dedup_by(|next, before| {
-            let near = next.start <= before.end + GAP_BYTES;
-            if near {
-                before.end = before.end.max(next.end);
-            }
-            near
-        });
+impl Piece {
+    fn end(&self) -> u64 {
+        self.position + u64::from(self.length)
     }
 
-    async fn read(
-        &mut self,
-        objects: &TieredObjects,
-        id: FragmentId,
-        position: u64,
-        length: u32,
-        ahead: usize,
-    ) -> Result<Bytes> {
-        let end = position + u64::from(length);
-        if position < self.position || end > self.position + self.bytes.len() as u64 {
-            let place = self.wanted.partition_point(|range| range.end < end);
-            let last = self.wanted.get(place).map_or(end, |range| range.end.max(end));
-            let until = (position + ahead as u64).min(last).max(end);
-            self.bytes = Bytes::new();
-            let bytes = u32::try_from(until - position).unwrap_or(length);
-            (self.bytes, self.position) = (objects.read(id, position, bytes).await?, position);
-        }
-        let begin = (position - self.position) as usize;
-        let found = self.bytes.slice(begin..begin + length as usize);
-        if end == self.position + self.bytes.len() as u64 {
-            // It has done its service.
-            (self.bytes, self.position) = (Bytes::new(), end);
-        }
-        Ok(found)
+    fn is_within(&self, begin: u64, end: u64) -> bool {
+        self.position >= begin && self.end() <= end
     }
+}
+
+/// The reads that it takes to have all these pieces, in the order in which `Sources::next` needs them.
+fn reads(wanted: &[Piece], window_bytes: usize) -> Vec<Piece> {
+    let mut stretches: BTreeMap<FragmentId, Vec<Range<u64>>> = BTreeMap::new();
+    for piece in wanted {
+        stretches.entry(piece.fragment).or_default().push(piece.position..piece.end());
+    }
+    stretches.values_mut().for_each(fill_gaps);
+    let mut windows: BTreeMap<FragmentId, Range<u64>> = BTreeMap::new();
+    let mut reads = Vec::new();
+    for piece in wanted {
+        let window = windows.entry(piece.fragment).or_default();
+        if piece.is_within(window.start, window.end) {
+            continue;
+        }
+        let stretches = &stretches[&piece.fragment];
+        let place = stretches.partition_point(|stretch| stretch.end < piece.end());
+        let last = stretches.get(place).map_or(piece.end(), |stretch| stretch.end);
+        let end = (piece.position + window_bytes as u64).min(last).max(piece.end());
+        *window = piece.position..end;
+        // A window is far shorter than a u32 can say, unless a piece is longer.
+        let length = u32::try_from(end - piece.position).unwrap_or(piece.length);
+        reads.push(Piece { length, ..*piece });
+    }
+    reads
+}
+
+fn fill_gaps(wanted: &mut Vec<Range<u64>>) {
+    wanted.sort_unstable_by_key(|range| range.start);
+    wanted.dedup_by(|next, before| {
+        let near = next.start <= before.end + GAP_BYTES;
+        if near {
+            before.end = before.end.max(next.end);
+        }
+        near
+    });
 }

@@ -74,7 +74,11 @@ fn joiner(store: &FaultStore, random: &Random) -> Joiner {
         limits: Limits {
             object_bytes: pick([1, 2_000, 1 << 20]) as u64,
             entries: pick([1, 20, 10_000]),
-            parts: Parts { bytes: pick([50, 333, 1 << 20]), allowed: random.next_u64().is_multiple_of(2) },
+            parts: Parts {
+                bytes: pick([50, 333, 1 << 20]),
+                allowed: random.next_u64().is_multiple_of(2),
+                reads_back: true,
+            },
             windows_bytes: pick([1, 100_000, 1 << 20]),
         },
     }
@@ -86,7 +90,7 @@ async fn every_byte_is_where_it_belongs() {
         let random = Random::from_seed(seed);
         let Sample { store, jobs, expected } = sample(&random).await;
         let joiner = joiner(&store, &random);
-        let joined = joiner.join(&jobs).await.unwrap();
+        let joined = joiner.join(&jobs, &mut Vec::new()).await.unwrap();
         assert!(joined.objects.iter().all(|id| id.log == 2 && id.is_tiered()), "seed {seed}");
         for ((job, runs), expected) in jobs.iter().zip(&joined.runs).zip(&expected) {
             let mut found = Vec::new();
@@ -115,12 +119,12 @@ async fn damage_is_found() {
     for nth in 0..4 {
         store.script(Operation::Get, "tiered", nth, Fault::BitFlip);
     }
-    joiner(&store, &random).join(&jobs).await.unwrap();
+    joiner(&store, &random).join(&jobs, &mut Vec::new()).await.unwrap();
     let first = jobs[0].runs[0];
     let key = first.fragment.key();
     let mut bytes = store.inner().get_opts(&key, Default::default()).await.unwrap().bytes().await.unwrap().to_vec();
     bytes[first.position as usize + 30] ^= 1;
     store.inner().put_opts(&key, bytes.into(), Default::default()).await.unwrap();
-    let error = joiner(&store, &random).join(&jobs).await.unwrap_err();
+    let error = joiner(&store, &random).join(&jobs, &mut Vec::new()).await.unwrap_err();
     assert!(matches!(&error, Error::Corrupt { key: found, .. } if *found == key.to_string()), "{error}");
 }

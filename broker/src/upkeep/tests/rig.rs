@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use meta::faults::{FaultPlan, FaultStore};
 use meta::seams::{Incarnation, Random, WallClock};
 use object_store::memory::InMemory;
@@ -17,14 +18,14 @@ use storage::log::Outcome;
 use storage::metered::{Kind, MeteredStore, StoreCounters};
 use tokio::time::{Instant, sleep};
 
-use crate::batch::testing::BatchSpec;
+use crate::batch::testing::{BatchSpec, RecordSpec};
 use crate::config::BrokerConfig;
 use crate::listener::{Listener, Stream};
 use crate::metrics::Metrics;
 use crate::node::{Metadata, Node, NodeParts};
 use crate::partition::AppendResult;
 use crate::partition::Partition;
-use crate::partition::testing::valid;
+use crate::partition::testing::valid_bytes;
 use crate::topics::Created;
 use crate::topics::config::Configs;
 
@@ -114,9 +115,26 @@ impl Running {
     /// Appends one batch of this many records; returns what they became part of when they are durable.
     pub async fn append(&self, partition: &Partition, records: usize, value_bytes: usize) -> Outcome {
         let spec = BatchSpec { base_timestamp: self.clock.now_ms(), value_bytes, ..BatchSpec::records(records) };
+        self.append_batch(partition, spec.build()).await
+    }
+
+    /// The same with one record that has a key.
+    pub async fn append_keyed(&self, partition: &Partition, key: &str, value_bytes: usize) -> Outcome {
+        let spec = BatchSpec { base_timestamp: self.clock.now_ms(), ..BatchSpec::records(1) };
+        let record = RecordSpec {
+            key: Some(key.as_bytes().to_vec()),
+            value: Some(vec![b'v'; value_bytes]),
+            ..RecordSpec::default()
+        };
+        let mut raw = Vec::new();
+        record.put(&mut raw);
+        self.append_batch(partition, spec.build_with(&raw)).await
+    }
+
+    async fn append_batch(&self, partition: &Partition, bytes: Bytes) -> Outcome {
         let log = self.node.broker().partitions.log().expect("it leads");
-        let bytes = spec.build().len();
-        match partition.append(&*log, valid(&spec), Budget::new(bytes).take_anyway(bytes)) {
+        let batch = valid_bytes(&bytes);
+        match partition.append(&*log, batch, Budget::new(bytes.len()).take_anyway(bytes.len())) {
             AppendResult::Appended { durability, .. } => durability.resolved().await,
             other => panic!("{other:?}"),
         }

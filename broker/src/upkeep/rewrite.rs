@@ -74,7 +74,7 @@ impl Worker {
             rewriter.add(place, job).await?;
         }
         rewriter.finish_object().await?;
-        while rewriter.writes.len() > 0 {
+        while !rewriter.writes.is_empty() {
             rewriter.one_written().await?;
         }
         let rewritten = rewriter.rewritten;

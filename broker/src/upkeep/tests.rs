@@ -148,6 +148,9 @@ async fn a_compaction_takes_no_more_memory_than_there_is() {
         tier,
         ..BrokerConfig::default()
     };
+    // All of it becomes old enough at once.
+    let flush_interval = Duration::from_millis(1);
+    let small = BrokerConfig { flush_interval, ..small };
     let rig = Rig::new(5, BrokerConfig { request_max_bytes: 2 << 20, message_max_bytes: 1 << 20, ..small });
     let (running, _) = rig.start().await;
     let lag = [("cleanup.policy", "compact"), ("min.compaction.lag.ms", "3600000"), ("segment.bytes", "1048576")];

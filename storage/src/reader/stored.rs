@@ -150,7 +150,9 @@ impl Stored {
                 return Err(self.corrupt(run, damage));
             }
             known = Some(damage);
+            // Nothing is held while memory is waited for: what was forgotten cannot be dropped for anybody.
             drop(pieces);
+            drop(stretch);
             let range = stretch_of(entries);
             stretch = match chunks.try_get(run.fragment, range.clone()) {
                 Some(stretch) => stretch,

@@ -52,6 +52,27 @@ async fn damage_on_the_way_is_read_again() {
 }
 
 #[tokio::test]
+async fn who_reads_damage_again_holds_nothing_of_what_he_waits_for() {
+    let f = remote(1 << 20);
+    f.expect(want(10, 12, 1000, true), 0..1).await;
+    while f.reader.chunks(Lane::Cold).evict_oldest() {}
+    let mut answers = f.fill_cold_lane().await;
+    // There is room for the reader's chunks once, not twice.
+    answers.pop();
+    f.store.damaged.store(1, Ordering::SeqCst);
+    let wanted = want(10, 21, 1000, true);
+    let mut reading = std::pin::pin!(f.reader.read(p(), &f.run, &wanted));
+    for _ in 0..200 {
+        if let Some(read) = reading.as_mut().now_or_never() {
+            assert_eq!(read.unwrap().next_offset, 13);
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("it waits for itself");
+}
+
+#[tokio::test]
 async fn stored_damage_is_reported_and_not_kept() {
     let f = remote(1 << 20);
     let position = f.run.position as usize + 150; // in the second batch

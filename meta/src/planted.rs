@@ -23,6 +23,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ("replay-skips-gap", "a gap between the runs of a partition is taken for the end of the first (rule 5)"),
     ("checksum-not-checked", "bytes read from storage are served without comparing their checksum"),
     ("damaged-chunk-kept", "a chunk whose bytes are damaged stays with the readers' shared chunks"),
+    ("readers-hold-turns", "what all readers wait for is held by a reader's future, which need not be polled"),
     ("no-fdatasync-before-ack", "a fragment is acknowledged before its file was synced (rule 11)"),
     (
         "no-directory-sync",

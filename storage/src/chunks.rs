@@ -10,7 +10,8 @@
 //! - A GET belongs to nobody: a reader that gives up holds up nobody who waits for the same.
 //! - Every chunk, from before its GET until the last reader has dropped it, is paid for twice: from the lane's own pool and
 //!   from the budget of all memory. So a lane never has more in memory than its pool, readers' answers included.
-//! - Only `get` waits for memory; it then holds none but what it takes one by one, while nobody else waits. Whatever holds
+//! - Only `get` waits for memory, in a task of its own: who waits is never held up by a reader that is not polled, or that has
+//!   given up. It then holds none but what it takes one by one, while nobody else waits. Whatever holds
 //!   memory of a pool otherwise (a flight, an answer) comes to its end without more of it: no circle.
 //! - Nothing is read ahead at the cost of what was read ahead for others, or of anything outside the pool.
 //! - Deterministic: ordered maps and a counter, no clock, no hashing.
@@ -30,6 +31,7 @@ use meta::planted;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::apart::apart;
 use crate::budget::{Budget, Permit};
 use crate::entry::FragmentId;
 use crate::error::{Error, Result};
@@ -180,12 +182,16 @@ impl ChunkCache {
     }
 
     /// A stretch of no more than `most_at_once`. Waits for memory if it has to: the caller holds none.
-    pub async fn get(&self, fragment: FragmentId, range: Range<u64>) -> Stretch {
+    pub async fn get(&self, fragment: FragmentId, range: Range<u64>) -> Result<Stretch> {
         assert!(range.end - range.start <= self.most_at_once() as u64, "more at once than a reader may have");
+        match self.try_get(fragment, range.clone()) {
+            Some(stretch) => Ok(stretch),
+            None => apart(self.clone().wait(fragment, range)).await,
+        }
+    }
+
+    async fn wait(self, fragment: FragmentId, range: Range<u64>) -> Stretch {
         loop {
-            if let Some(stretch) = self.try_get(fragment, range.clone()) {
-                return stretch;
-            }
             let payments = self.0.wait_for_memory(self.0.numbers(&range).count()).await;
             if let Some(stretch) = self.board(fragment, range.clone(), payments) {
                 return stretch;

@@ -1,8 +1,8 @@
 //! The indexes of runs, as read from storage: a cache bounded in bytes, least recently used first out.
 //!
 //! Invariants:
-//! - Single flight: however many readers want an index at once, one of them reads it; if that one fails or gives up, the
-//!   next one tries.
+//! - Single flight: however many readers want an index at once, it is read for one of them; if that fails or that one gives
+//!   up, the next one tries. Nobody waits for a reader that is not polled: each load runs in a task of its own.
 //! - Deterministic: ordered maps and a counter, no clock, no hashing.
 
 use std::collections::BTreeMap;
@@ -11,13 +11,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use crate::apart::apart;
 use crate::entry::{FragmentId, IndexedEntry, Run};
 use crate::error::Result;
 
 /// Bookkeeping of one index: what the cell, the maps' nodes and the vector take beside the entries.
 const OVERHEAD_BYTES: usize = 200;
 
-pub struct IndexCache {
+pub struct IndexCache(Arc<Shared>);
+
+struct Shared {
     max_bytes: usize,
     state: Mutex<State>,
 }
@@ -44,21 +47,35 @@ struct Slot {
 
 impl IndexCache {
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, state: Mutex::default() }
+        Self(Arc::new(Shared { max_bytes, state: Mutex::default() }))
     }
 
     /// Bytes held now.
     pub fn bytes(&self) -> usize {
-        self.state.lock().bytes
+        self.0.state.lock().bytes
     }
 
     /// A run's index, from here or from wherever `load` takes it.
-    pub async fn get(&self, run: &Run, load: impl Future<Output = Result<Vec<IndexedEntry>>>) -> Result<Index> {
+    pub async fn get<L>(&self, run: &Run, load: impl FnOnce() -> L) -> Result<Index>
+    where
+        L: Future<Output = Result<Vec<IndexedEntry>>> + Send + 'static,
+    {
         let key = (run.fragment, run.index_position);
-        let cell = self.state.lock().touch(key);
+        let cell = self.0.state.lock().touch(key);
         if let Some(index) = cell.get() {
             return Ok(index.clone());
         }
+        apart(self.0.clone().load(key, cell, load())).await?
+    }
+}
+
+impl Shared {
+    async fn load(
+        self: Arc<Self>,
+        key: Key,
+        cell: Arc<OnceCell<Index>>,
+        load: impl Future<Output = Result<Vec<IndexedEntry>>>,
+    ) -> Result<Index> {
         let loaded = cell.get_or_try_init(|| async { load.await.map(Arc::new) }).await.cloned();
         let mut state = self.state.lock();
         match &loaded {
@@ -67,6 +84,7 @@ impl IndexCache {
             Err(_) => state.forget(key, &cell),
         }
         state.shrink_to(self.max_bytes);
+        drop(state);
         loaded
     }
 }

@@ -6,6 +6,8 @@ pub mod error;
 
 pub mod budget;
 
+pub mod apart;
+
 pub mod entry;
 
 pub mod log;

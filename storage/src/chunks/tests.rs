@@ -129,7 +129,7 @@ impl Lane {
     }
 
     async fn read(&self, fragment: u64, range: Range<u64>) -> Result<Vec<u8>> {
-        let pieces = self.cache.get(id(fragment), range).await.pieces().await?;
+        let pieces = self.cache.get(id(fragment), range).await?.pieces().await?;
         Ok(pieces.slices.concat())
     }
 
@@ -215,7 +215,7 @@ async fn answers_count_until_they_are_dropped_and_who_must_read_waits_for_them()
     let lane = lane(8, 1 << 20, true);
     let mut answers = Vec::new();
     for number in 0..4 {
-        answers.push(lane.cache.get(id(0), chunks(2 * number, 2)).await.pieces().await.unwrap());
+        answers.push(lane.cache.get(id(0), chunks(2 * number, 2)).await.unwrap().pieces().await.unwrap());
     }
     assert_eq!(lane.cache.bytes(), 8 * CHUNK);
     assert!(lane.cache.try_get(id(1), chunks(0, 1)).is_none(), "everything is part of an answer");
@@ -250,6 +250,45 @@ async fn many_that_must_read_more_than_there_is_take_turns() {
         assert_eq!(answer.unwrap(), expected(id(n % 3), chunks(n % 7, 2)));
     }
     assert!(lane.cache.bytes() <= 8 * CHUNK);
+}
+
+#[tokio::test]
+async fn who_has_its_turn_and_is_not_polled_holds_up_nobody() {
+    let lane = lane(8, 1 << 20, true);
+    let mut answers = Vec::new();
+    for number in 0..4 {
+        answers.push(lane.cache.get(id(0), chunks(2 * number, 2)).await.unwrap().pieces().await.unwrap());
+    }
+    let mut stalled = std::pin::pin!(lane.read(1, chunks(0, 2)));
+    assert!(stalled.as_mut().now_or_never().is_none(), "everything is part of an answer");
+    let mut other = std::pin::pin!(lane.read(2, chunks(0, 2)));
+    lane.settle().await;
+    assert!(other.as_mut().now_or_never().is_none(), "it waits for its turn");
+    drop(answers);
+    for _ in 0..200 {
+        if let Some(answer) = other.as_mut().now_or_never() {
+            assert_eq!(answer.unwrap(), expected(id(2), chunks(0, 2)));
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("it waits for who is not polled");
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_leaves_memory_and_turn_to_others() {
+    let lane = lane(8, 1 << 20, true);
+    let held = lane.cache.0.pool.take_anyway(8 * CHUNK);
+    for number in 0..3 {
+        let mut waiting = Box::pin(lane.read(number, chunks(0, 2)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        lane.settle().await;
+    }
+    lane.settle().await;
+    assert!(!lane.cache.0.pool.is_waited_for(), "nobody is left");
+    drop(held);
+    assert_eq!(lane.read(3, chunks(0, 2)).await.unwrap(), expected(id(3), chunks(0, 2)));
+    assert!(lane.gets() == 1, "nothing was read for who has gone");
 }
 
 #[tokio::test]
@@ -334,10 +373,10 @@ async fn what_was_read_ahead_for_who_has_gone_is_dropped_in_the_end() {
 #[tokio::test]
 async fn what_is_forgotten_is_read_again() {
     let lane = lane(16, 1 << 20, true);
-    let stretch = lane.cache.get(id(0), chunks(0, 2)).await;
+    let stretch = lane.cache.get(id(0), chunks(0, 2)).await.unwrap();
     stretch.pieces().await.unwrap();
     lane.cache.forget(&stretch);
-    let again = lane.cache.get(id(0), chunks(0, 2)).await;
+    let again = lane.cache.get(id(0), chunks(0, 2)).await.unwrap();
     again.pieces().await.unwrap();
     assert_eq!(lane.gets(), 2);
     lane.cache.forget(&stretch);

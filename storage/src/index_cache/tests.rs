@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use meta::records::LogRecord;
 use meta::seams::Incarnation;
 use tokio::sync::Semaphore;
@@ -63,8 +64,12 @@ impl LogStore for Slow {
     }
 }
 
-async fn get(cache: &IndexCache, store: &Slow, run: &Run) -> Result<Index> {
-    cache.get(run, store.read_run_index(run)).await
+async fn get(cache: &IndexCache, store: &Arc<Slow>, run: &Run) -> Result<Index> {
+    let load = || {
+        let (store, run) = (store.clone(), *run);
+        async move { store.read_run_index(&run).await }
+    };
+    cache.get(run, load).await
 }
 
 fn sample(number: u64) -> (Run, Vec<IndexedEntry>) {
@@ -77,7 +82,7 @@ fn sample(number: u64) -> (Run, Vec<IndexedEntry>) {
 
 #[tokio::test]
 async fn many_readers_cause_one_read() {
-    let (store, cache) = (Slow::new(0, 0), IndexCache::new(1 << 20));
+    let (store, cache) = (Arc::new(Slow::new(0, 0)), IndexCache::new(1 << 20));
     let (run, index) = sample(0);
     let readers = futures::future::join_all((0..20).map(|_| get(&cache, &store, &run)));
     let open = async { store.gate.add_permits(100) };
@@ -90,7 +95,7 @@ async fn many_readers_cause_one_read() {
 
 #[tokio::test]
 async fn a_failure_is_not_kept_and_the_next_reader_tries() {
-    let (store, cache) = (Slow::new(100, 1), IndexCache::new(1 << 20));
+    let (store, cache) = (Arc::new(Slow::new(100, 1)), IndexCache::new(1 << 20));
     let (run, _) = sample(0);
     let answers = futures::future::join_all((0..3).map(|_| get(&cache, &store, &run))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1, "only the one that read is told");
@@ -103,7 +108,7 @@ async fn a_failure_is_not_kept_and_the_next_reader_tries() {
 
 #[tokio::test]
 async fn a_reader_that_gives_up_leaves_the_next_one_its_turn() {
-    let (store, cache) = (Slow::new(0, 0), IndexCache::new(1 << 20));
+    let (store, cache) = (Arc::new(Slow::new(0, 0)), IndexCache::new(1 << 20));
     let (run, _) = sample(0);
     tokio::select! {
         biased;
@@ -115,9 +120,29 @@ async fn a_reader_that_gives_up_leaves_the_next_one_its_turn() {
 }
 
 #[tokio::test]
+async fn a_reader_that_is_not_polled_holds_up_nobody() {
+    let (store, cache) = (Arc::new(Slow::new(0, 0)), IndexCache::new(1 << 20));
+    let (run, index) = sample(0);
+    let mut stalled = std::pin::pin!(get(&cache, &store, &run));
+    assert!(stalled.as_mut().now_or_never().is_none(), "the gate is closed");
+    store.gate.add_permits(1);
+    let mut other = std::pin::pin!(get(&cache, &store, &run));
+    for _ in 0..50 {
+        if let Some(answer) = other.as_mut().now_or_never() {
+            assert_eq!(*answer.unwrap(), index);
+            assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+            assert!(cache.bytes() > OVERHEAD_BYTES, "it is counted, whoever comes for it");
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it waits for who is not polled");
+}
+
+#[tokio::test]
 async fn bounded_in_bytes_and_least_recently_used_first() {
     let one = OVERHEAD_BYTES + 10 * size_of::<IndexedEntry>();
-    let (store, cache) = (Slow::new(100, 0), IndexCache::new(3 * one));
+    let (store, cache) = (Arc::new(Slow::new(100, 0)), IndexCache::new(3 * one));
     for number in [0, 1, 2, 0, 3] {
         get(&cache, &store, &sample(number).0).await.unwrap();
         assert!(cache.bytes() <= 3 * one);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::apart::apart;
 use crate::budget::Budget;
 use crate::chunks::{ChunkCache, Pieces, Stretch};
 use crate::entry::{FragmentId, IndexedEntry, Run};
@@ -63,13 +64,21 @@ impl Stored {
     }
 
     /// A run's index. Never waits for memory.
-    pub async fn index(&self, lane: Lane, run: &Run) -> Result<Arc<Vec<IndexedEntry>>> {
-        self.indexes.get(run, self.load_index(lane, run)).await
+    pub async fn index(self: &Arc<Self>, lane: Lane, run: &Run) -> Result<Arc<Vec<IndexedEntry>>> {
+        let load = || {
+            let (stored, run) = (self.clone(), *run);
+            async move { stored.load_index(lane, &run).await }
+        };
+        self.indexes.get(run, load).await
     }
 
     /// The same for who must not depend on other readers' memory: if they are reading it already, that ends by itself.
     pub async fn index_of_store(&self, run: &Run) -> Result<Arc<Vec<IndexedEntry>>> {
-        self.indexes.get(run, self.store.read_run_index(run)).await
+        let load = || {
+            let (store, run) = (self.store.clone(), *run);
+            async move { store.read_run_index(&run).await }
+        };
+        self.indexes.get(run, load).await
     }
 
     async fn load_index(&self, lane: Lane, run: &Run) -> Result<Vec<IndexedEntry>> {
@@ -91,7 +100,7 @@ impl Stored {
         self.store.read_run_index(run).await
     }
 
-    pub async fn read(&self, lane: Lane, run: &Run, want: &Want) -> Result<RunRead> {
+    pub async fn read(self: &Arc<Self>, lane: Lane, run: &Run, want: &Want) -> Result<RunRead> {
         let index = self.index(lane, run).await?;
         if !self.store.is_remote() {
             return self.read_exactly(&index, run, want).await;
@@ -112,7 +121,7 @@ impl Stored {
             }
             None => {
                 places.end = places.start + 1;
-                chunks.get(run.fragment, stretch_of(&index[places.clone()])).await
+                chunks.get(run.fragment, stretch_of(&index[places.clone()])).await?
             }
         };
         let chosen = &index[places.clone()];
@@ -156,7 +165,7 @@ impl Stored {
             let range = stretch_of(entries);
             stretch = match chunks.try_get(run.fragment, range.clone()) {
                 Some(stretch) => stretch,
-                None if may_wait => chunks.get(run.fragment, range).await,
+                None if may_wait => chunks.get(run.fragment, range).await?,
                 None => return Ok(None),
             };
         }
@@ -193,7 +202,8 @@ impl Stored {
                 places.end = places.start + 1;
                 let bytes = bytes_of(&index[places.clone()]);
                 // More than the whole budget would never be granted. One batch is bounded far below it when appended.
-                self.budget.take(bytes.min(self.budget.total_bytes())).await
+                let (budget, bytes) = (self.budget.clone(), bytes.min(self.budget.total_bytes()));
+                apart(async move { budget.take(bytes).await }).await?
             }
         };
         let chosen = &index[places.clone()];
@@ -214,7 +224,7 @@ impl Stored {
     }
 
     /// Begins to read so many bytes from an offset on, if less than half of them are here or on their way.
-    pub async fn read_ahead(&self, runs: &[(Lane, Run)], from_offset: i64, bytes: u64) {
+    pub async fn read_ahead(self: &Arc<Self>, runs: &[(Lane, Run)], from_offset: i64, bytes: u64) {
         let Some((lane, first)) = runs.first() else { return };
         // It was read just now, so that this costs nothing.
         let Ok(index) = self.index(*lane, first).await else { return };

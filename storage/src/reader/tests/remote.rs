@@ -32,7 +32,7 @@ impl Fixture {
         let chunks = self.reader.chunks(Lane::Cold);
         let mut answers = Vec::new();
         for begin in (0..32 * CHUNK as u64).step_by(8 * CHUNK) {
-            let stretch = chunks.get(other, begin..begin + 8 * CHUNK as u64).await;
+            let stretch = chunks.get(other, begin..begin + 8 * CHUNK as u64).await.unwrap();
             answers.push(stretch.pieces().await.unwrap());
         }
         assert_eq!(chunks.bytes(), 32 * CHUNK);

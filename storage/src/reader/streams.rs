@@ -51,9 +51,13 @@ impl Streams {
         };
         let (key, last_use) = ((partition, offsets.end), state.next_use);
         state.next_use += 1;
-        if let Some(other) = state.streams.insert(key, Stream { window_bytes, last_use }) {
+        // Readers in step are one: who comes second does not take back what the first has opened.
+        let other = state.streams.remove(&key);
+        let window_bytes = other.as_ref().map_or(window_bytes, |other| window_bytes.max(other.window_bytes));
+        if let Some(other) = other {
             state.uses.remove(&other.last_use);
         }
+        state.streams.insert(key, Stream { window_bytes, last_use });
         state.uses.insert(last_use, key);
         while state.streams.len() > MOST
             && let Some((_, oldest)) = state.uses.pop_first()

@@ -218,6 +218,10 @@ impl Service for Table {
         codec::check(api.shape, &context, &body)?;
         (api.handler)(&self.broker, context, body)
     }
+
+    fn is_short(&self) -> bool {
+        self.broker.partitions.reader().is_short()
+    }
 }
 
 #[cfg(test)]

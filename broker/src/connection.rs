@@ -47,6 +47,11 @@ const TICK_MAX: Duration = Duration::from_secs(10);
 pub trait Service: Send + Sync + 'static {
     /// Called in the order of arrival. Runs up to the request's first wait.
     fn call(&self, context: RequestContext, body: RequestBody) -> Result<Reply, CloseConnection>;
+
+    /// Does anybody wait for memory that answers hold, beside what requests are read into?
+    fn is_short(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -278,7 +283,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, S: Service> Connection<R, W, S
         }
         let max_idle = self.shared.options.max_idle;
         if let Some(since) = self.replies.stalled_since() {
-            let short = self.shared.memory.is_short();
+            let short = self.shared.memory.is_short() || self.shared.service.is_short();
             let limit = if short { SLOW_PEER_WHEN_SHORT.min(max_idle) } else { max_idle };
             return (now - since >= limit).then(|| Closed::SlowPeer(now - since));
         }

@@ -385,8 +385,9 @@ impl Partition {
             }
             plan.available_bytes += run.length as usize;
             plan.runs.push(*run);
-            // The offset may lie anywhere in the first run, so that does not count.
-            if behind_first_bytes >= max_bytes {
+            // The offset may lie anywhere in the first run, also behind all that compaction has left of it, so that does not
+            // count, and there is always one more.
+            if plan.runs.len() > 1 && behind_first_bytes >= max_bytes {
                 break;
             }
         }

@@ -166,6 +166,16 @@ impl ChunkCache {
         self.0.options.max_bytes / 4
     }
 
+    /// What one read of a run returns at most, but for a single batch.
+    pub fn most_of_run(&self) -> usize {
+        self.most_at_once() / 2
+    }
+
+    /// Does anybody wait for memory of this lane?
+    pub fn is_waited_for(&self) -> bool {
+        self.0.pool.is_waited_for()
+    }
+
     /// What is read ahead for all readers together, as long as nobody has wanted it.
     pub fn most_ahead(&self) -> usize {
         self.0.options.max_bytes / 2

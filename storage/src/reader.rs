@@ -21,6 +21,8 @@ mod stored;
 
 mod whole;
 
+mod room;
+
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -37,6 +39,7 @@ use crate::tail::{Tail, TailRun};
 use self::stored::Stored;
 use self::streams::Streams;
 
+pub use self::room::{Share, StoredRoom};
 pub use self::stored::Lane;
 pub use self::whole::WholeRun;
 
@@ -77,6 +80,8 @@ pub struct Want {
     pub max_bytes: usize,
     /// The first batch is returned even if it alone is larger than `max_bytes`.
     pub at_least_one: bool,
+    /// Somebody looks for something in it: it does not wait for those who read everything.
+    pub look_up: bool,
 }
 
 /// Batches of one run, in order.
@@ -146,15 +151,15 @@ impl Reader {
         match self.tail.run(partition, run) {
             Some(entries) => Ok(read_tail(&entries, run, want)),
             None => {
-                let lane = if want.is_look_up() { Lane::Near } else { self.lane(run) };
+                let lane = if want.look_up { Lane::Near } else { self.lane(run) };
                 self.stored.read(lane, run, want).await
             }
         }
     }
 
-    /// So much of what is stored one answer holds at most, but for what it must hold.
-    pub fn most_stored_bytes(&self) -> usize {
-        if self.stored.store.is_remote() { self.stored.cold.most_at_once() } else { usize::MAX }
+    /// Does anybody wait for memory of a lane, that is for others' answers to be sent?
+    pub fn is_short(&self) -> bool {
+        Lane::ALL.into_iter().any(|lane| self.chunks(lane).is_waited_for())
     }
 
     /// What was written lately is what the log that is being written holds and upkeep has not moved yet.
@@ -186,11 +191,6 @@ impl Reader {
 }
 
 impl Want {
-    /// One batch, whatever it takes: somebody looks for something in it.
-    fn is_look_up(&self) -> bool {
-        self.at_least_one && self.max_bytes == 0
-    }
-
     /// The entries to return: places in the index. Empty if there is nothing, or no room.
     fn choose(&self, index: &[IndexedEntry]) -> Range<usize> {
         let start = index.partition_point(|entry| entry.meta.last_offset < self.from_offset);

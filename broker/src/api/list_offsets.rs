@@ -219,8 +219,14 @@ async fn look_inside(
     bounds: Bounds,
     look: impl Fn(&BatchHeader, &[u8], i64) -> Result<Option<RecordTime>, RecordsError>,
 ) -> Result<Option<Found>, Error> {
-    let want =
-        Want { from_offset: meta.base_offset, below_offset: bounds.high_watermark, max_bytes: 0, at_least_one: true };
+    let want = Want {
+        from_offset: meta.base_offset,
+        // A run is known once it is durable: the bounds may be older than it.
+        below_offset: run.next_offset,
+        max_bytes: 0,
+        at_least_one: true,
+        look_up: true,
+    };
     let read = reader.read(partition.id(), run, &want).await?;
     let Some((header, records)) = split_batch(&read.slices) else {
         return Err(Error::Corrupt {

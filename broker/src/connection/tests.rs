@@ -1,6 +1,7 @@
 //! Tests of one connection: order, pipelining, limits, drain.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ struct Echo {
     /// In the order of arrival.
     called: Mutex<Vec<i32>>,
     held: Mutex<BTreeMap<i32, oneshot::Sender<()>>>,
+    is_short: AtomicBool,
 }
 
 const NOW: u8 = b'n';
@@ -64,6 +66,10 @@ impl Service for Echo {
             }
             other => panic!("no such order: {other}"),
         }
+    }
+
+    fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
     }
 }
 
@@ -111,6 +117,13 @@ fn request(correlation_id: i32, body: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
+    async fn is_closed_soon(self) {
+        tokio::time::sleep(SLOW_PEER_WHEN_SHORT - Duration::from_secs(1)).await;
+        assert!(!self.serving.is_finished());
+        tokio::time::sleep(Duration::from_secs(1) + TICK_MAX).await;
+        assert!(matches!(self.serving.await.unwrap(), Closed::SlowPeer(_)));
+    }
+
     async fn send(&mut self, correlation_id: i32, body: &[u8]) {
         self.to.write_all(&request(correlation_id, body)).await.unwrap();
     }
@@ -275,10 +288,13 @@ async fn a_slow_peer_is_closed_late_or_sooner_when_memory_is_short() {
     client.send(1, &[LARGE]).await;
     client.settle().await;
     let _short = client.main.try_take(60 << 20).unwrap();
-    tokio::time::sleep(SLOW_PEER_WHEN_SHORT - Duration::from_secs(1)).await;
-    assert!(!client.serving.is_finished());
-    tokio::time::sleep(Duration::from_secs(1) + TICK_MAX).await;
-    assert!(matches!(client.serving.await.unwrap(), Closed::SlowPeer(_)));
+    client.is_closed_soon().await;
+
+    let mut client = connect();
+    client.send(1, &[LARGE]).await;
+    client.settle().await;
+    client.service.is_short.store(true, Ordering::Relaxed);
+    client.is_closed_soon().await;
 }
 
 #[tokio::test(start_paused = true)]

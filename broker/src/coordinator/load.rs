@@ -88,6 +88,7 @@ impl Shard {
                 below_offset: bounds.high_watermark,
                 max_bytes: CHUNK_BYTES,
                 at_least_one: true,
+                look_up: false,
             };
             let read = reader.read(self.partition.id(), run, &want).await?;
             loaded.take(&read.slices.concat())?;

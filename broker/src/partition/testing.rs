@@ -1,7 +1,9 @@
 //! A log whose fragments become durable, or not, when a test says so; and a store that holds them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -162,6 +164,8 @@ impl Log for FakeLog {
 #[derive(Default)]
 pub struct FakeStore {
     fragments: Mutex<BTreeMap<FragmentId, Stored>>,
+    /// Read in chunks from now on.
+    pub is_remote: AtomicBool,
 }
 
 struct Stored {
@@ -174,6 +178,13 @@ impl FakeStore {
         let data = fragment.entries.iter().flat_map(|entry| [&entry.head[..], &entry.body[..]].concat()).collect();
         let stored = Stored { data, runs: fragment.index.runs.clone() };
         self.fragments.lock().insert(fragment.index.fragment, stored);
+    }
+
+    /// As if compaction had left nothing but the first batch of the first fragment's runs.
+    pub fn compact_first(&self) {
+        for run in self.fragments.lock().values_mut().take(1).flat_map(|stored| &mut stored.runs) {
+            run.entries.truncate(1);
+        }
     }
 
     /// Flips a bit in every fragment.
@@ -217,5 +228,23 @@ impl LogStore for FakeStore {
 
     async fn read(&self, run: &Run, position: u64, length: u32) -> Result<Bytes> {
         self.with(run, |stored| Bytes::copy_from_slice(&stored.data[position as usize..][..length as usize]))
+    }
+
+    fn is_remote(&self) -> bool {
+        self.is_remote.load(Ordering::Relaxed)
+    }
+
+    async fn read_pieces(
+        &self,
+        fragment: FragmentId,
+        range: Range<u64>,
+        piece_bytes: usize,
+        each: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<()> {
+        let fragments = self.fragments.lock();
+        let stored = fragments.get(&fragment).ok_or_else(|| Error::Missing { key: fragment.to_string() })?;
+        let range = range.start as usize..stored.data.len().min(range.end as usize);
+        stored.data[range].chunks(piece_bytes).for_each(|piece| each(Bytes::copy_from_slice(piece)));
+        Ok(())
     }
 }

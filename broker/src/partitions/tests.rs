@@ -63,7 +63,7 @@ async fn a_fragment_is_in_the_tail_before_it_is_readable() {
     fragment.durable(&*rig.partitions);
     for (partition, count) in [(0, 2), (1, 3)] {
         let plan = rig.partitions.get(id(partition)).unwrap().plan_fetch(0, -1, 1 << 20).unwrap();
-        let want = Want { from_offset: 0, below_offset: count, max_bytes: 1 << 20, at_least_one: true };
+        let want = Want { from_offset: 0, below_offset: count, max_bytes: 1 << 20, at_least_one: true, look_up: false };
         let read = rig.partitions.reader().read(id(partition), &plan.runs[0], &want).await.unwrap();
         assert_eq!(read.next_offset, count);
     }

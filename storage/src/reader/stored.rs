@@ -88,14 +88,17 @@ impl Stored {
             && range.end - range.start <= chunks.most_at_once() as u64
             && let Some(stretch) = chunks.try_get(run.fragment, range)
         {
-            let Pieces { slices, permits: _permits, .. } = stretch.pieces().await?;
-            match decode_run_index(run, &joined(&slices)) {
-                Ok(index) => return Ok(index),
-                Err(error) => {
-                    tracing::debug!(fragment = %run.fragment, %error, "reading a damaged index again");
-                    chunks.forget(&stretch);
-                }
-            }
+            let why = match stretch.pieces().await {
+                // The pieces keep what pays for them until they are decoded.
+                Ok(pieces) => match decode_run_index(run, &joined(&pieces.slices)) {
+                    Ok(index) => return Ok(index),
+                    Err(error) => error.to_string(),
+                },
+                Err(Error::Corrupt { why, .. }) => why,
+                Err(error) => return Err(error),
+            };
+            tracing::debug!(fragment = %run.fragment, why, "reading a damaged index again");
+            chunks.forget(&stretch);
         }
         self.store.read_run_index(run).await
     }
@@ -106,7 +109,7 @@ impl Stored {
             return self.read_exactly(&index, run, want).await;
         }
         let chunks = self.chunks(lane);
-        let want = Want { max_bytes: want.max_bytes.min(chunks.most_at_once() / 2), ..*want };
+        let want = Want { max_bytes: want.max_bytes.min(chunks.most_of_run()), ..*want };
         let mut places = want.choose(&index);
         let Some(first) = index[places.clone()].first() else {
             return Ok(RunRead::empty(&index, run, &want));
@@ -142,14 +145,22 @@ impl Stored {
         run: &Run,
         may_wait: bool,
     ) -> Result<Option<Pieces>> {
+        let range = stretch_of(entries);
         let mut known: Option<Damage> = None;
         for _ in 0..ATTEMPTS {
-            let pieces = stretch.pieces().await?;
-            let Err(damage) = verify(&pieces.slices, entries) else {
-                if bytes_of(entries) >= STEP_BYTES {
-                    tokio::task::yield_now().await;
-                }
-                return Ok(Some(pieces));
+            let damage = match stretch.pieces().await {
+                Ok(pieces) => match verify(&pieces.slices, entries) {
+                    Err(damage) => damage,
+                    Ok(()) => {
+                        if bytes_of(entries) >= STEP_BYTES {
+                            tokio::task::yield_now().await;
+                        }
+                        return Ok(Some(pieces));
+                    }
+                },
+                // Too short is damage like any other.
+                Err(Error::Corrupt { why, .. }) => Damage { position: range.start, why, found_crc: 0 },
+                Err(error) => return Err(error),
             };
             // Whoever wants it next has to read it again, also if nobody here tries.
             chunks.forget(&stretch);
@@ -160,12 +171,10 @@ impl Stored {
             }
             known = Some(damage);
             // Nothing is held while memory is waited for: what was forgotten cannot be dropped for anybody.
-            drop(pieces);
             drop(stretch);
-            let range = stretch_of(entries);
             stretch = match chunks.try_get(run.fragment, range.clone()) {
                 Some(stretch) => stretch,
-                None if may_wait => chunks.get(run.fragment, range).await?,
+                None if may_wait => chunks.get(run.fragment, range.clone()).await?,
                 None => return Ok(None),
             };
         }

@@ -25,6 +25,8 @@ struct Kept {
     is_remote: bool,
     /// So many reads get flipped bits, different ones each time.
     damaged: AtomicUsize,
+    /// The next read in pieces ends behind so many bytes, as if that were all.
+    cut_to: Mutex<Option<usize>>,
     reads: AtomicUsize,
 }
 
@@ -71,7 +73,8 @@ impl LogStore for Kept {
     ) -> Result<()> {
         let size = self.fragments.lock().get(&fragment).map_or(0, Vec::len) as u64;
         let bytes = self.take(fragment, range.start..range.end.min(size).max(range.start))?;
-        bytes.chunks(piece_bytes).for_each(|piece| each(Bytes::copy_from_slice(piece)));
+        let cut_to = self.cut_to.lock().take().unwrap_or(usize::MAX);
+        bytes[..bytes.len().min(cut_to)].chunks(piece_bytes).for_each(|piece| each(Bytes::copy_from_slice(piece)));
         Ok(())
     }
 }
@@ -135,7 +138,7 @@ fn fixture(place: Place, budget_bytes: usize) -> Fixture {
 }
 
 fn want(from_offset: i64, below_offset: i64, max_bytes: usize, at_least_one: bool) -> Want {
-    Want { from_offset, below_offset, max_bytes, at_least_one }
+    Want { from_offset, below_offset, max_bytes, at_least_one, look_up: false }
 }
 
 impl Fixture {

@@ -29,7 +29,8 @@ impl Reader {
         let mut pieces = VecDeque::new();
         let mut from_offset = run.base_offset;
         while from_offset < run.next_offset {
-            let want = Want { from_offset, below_offset: i64::MAX, max_bytes: usize::MAX, at_least_one: true };
+            let want =
+                Want { from_offset, below_offset: i64::MAX, max_bytes: usize::MAX, at_least_one: true, look_up: false };
             let read = match &index {
                 EntryIndex::Tail(entries) => read_tail(entries, run, &want),
                 EntryIndex::Stored(index) => self.stored.read_exactly(index, run, &want).await?,

@@ -1,7 +1,10 @@
 //! Limits, waiting, errors and progress of Fetch, from memory and from storage.
 
+use std::sync::atomic::Ordering;
+
 use futures::FutureExt;
 use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
+use storage::reader::Lane;
 
 use super::*;
 use crate::api::testing::{TestBroker, finish, name};
@@ -119,6 +122,53 @@ async fn an_offset_inside_a_batch_gets_the_whole_batch() {
             assert_eq!(offsets(&fetch(&test, 12, &Ask::at(offset)).await[0]), expected, "{offset}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_gap_at_the_end_of_a_run_is_passed_however_small_the_limits_are() {
+    let test = filled(NO_TAIL, 1).await;
+    test.rig.store.compact_first();
+    for offset in [2, 3] {
+        assert_eq!(offsets(&fetch(&test, 12, &Ask::at(offset)).await[0]), [4, 6]);
+        for limit in [0, 1, batch_bytes() - 1] {
+            let ask = Ask { max_bytes: limit, ..Ask::at(offset) };
+            assert_eq!(offsets(&fetch(&test, 12, &ask).await[0]), [4], "offset {offset}, limit {limit}");
+            let ask = Ask { partition_max_bytes: limit, ..Ask::at(offset) };
+            assert_eq!(offsets(&fetch(&test, 12, &ask).await[0]), [4], "offset {offset}, limit {limit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_holds_no_more_of_what_is_stored_than_one_reader_may() {
+    let test = TestBroker::new(NO_TAIL, 4).await;
+    test.rig.store.is_remote.store(true, Ordering::Relaxed);
+    let large = BatchSpec::records(1000);
+    for _ in 0..8 {
+        (0..4).for_each(|partition| drop(test.rig.append(test.id(partition), &large)));
+        test.rig.flush();
+    }
+    let most = test.rig.partitions.reader().chunks(Lane::Near).most_at_once();
+    let batch = large.build().len();
+    assert!(batch < most / 4 && 8 * batch > most / 2, "{batch} of {most}");
+    let mut ask = Ask { partitions: (0..4).map(|partition| (partition, 0, -1)).collect(), ..Ask::default() };
+    let mut seen = [0; 4];
+    for _ in 0..100 {
+        let answers = fetch(&test, 12, &ask).await;
+        let bytes: usize = answers.iter().map(|answer| answer.records.as_ref().unwrap().len()).sum();
+        assert!(bytes <= most, "{bytes} of {most}");
+        if bytes == 0 {
+            break;
+        }
+        for (answer, (partition, offset, _)) in answers.iter().zip(&mut ask.partitions) {
+            let offsets = offsets(answer);
+            let expected: Vec<i64> = (0..offsets.len() as i64).map(|n| *offset + 1000 * n).collect();
+            assert_eq!(offsets, expected, "nothing is skipped");
+            *offset += 1000 * offsets.len() as i64;
+            seen[*partition as usize] += offsets.len();
+        }
+    }
+    assert_eq!(seen, [8; 4]);
 }
 
 #[tokio::test]

@@ -73,6 +73,22 @@ async fn who_reads_damage_again_holds_nothing_of_what_he_waits_for() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_cut_off_on_the_way_is_read_again() {
+    let f = remote(1 << 20);
+    f.expect(want(10, 12, 1000, true), 0..1).await;
+    for kept_bytes in [0, 10, CHUNK, CHUNK + 10] {
+        while f.reader.chunks(Lane::Cold).evict_oldest() {}
+        f.store.cut_to.lock().replace(kept_bytes);
+        assert_eq!(f.expect(want(10, 21, 1000, true), 0..2).await, 13, "{kept_bytes}");
+        assert!(f.store.cut_to.lock().is_none(), "it was cut off");
+    }
+    f.store.fragments.lock().get_mut(&f.run.fragment).unwrap().truncate(f.run.position as usize + 50);
+    while f.reader.chunks(Lane::Cold).evict_oldest() {}
+    let error = f.reader.read(p(), &f.run, &want(10, 21, 1000, true)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "it is that short where it is stored: {error}");
+}
+
+#[tokio::test]
 async fn stored_damage_is_reported_and_not_kept() {
     let f = remote(1 << 20);
     let position = f.run.position as usize + 150; // in the second batch
@@ -133,7 +149,11 @@ async fn upkeep_and_look_ups_do_not_wait_for_readers_that_hold_their_lane() {
     let whole = f.reader.read_whole(p(), &f.run).await.unwrap();
     let bytes: Vec<u8> = whole.entries.iter().flat_map(|(_, pieces)| pieces.concat()).collect();
     assert_eq!(bytes, f.entries.iter().flat_map(entry_bytes).collect::<Vec<u8>>());
-    assert_eq!(f.expect(want(13, 21, 0, true), 2..3).await, 20, "a look-up");
+    let look_up = Want { look_up: true, ..want(13, 21, 0, true) };
+    assert_eq!(f.expect(look_up, 2..3).await, 20);
+    let fetch = want(13, 21, 0, true);
+    let fetched = f.reader.read(p(), &f.run, &fetch);
+    assert!(fetched.now_or_never().is_none(), "a client's limit of nothing is no look-up");
     drop(answers);
     assert_eq!(reading.await.unwrap().next_offset, 12);
 }
@@ -192,4 +212,52 @@ async fn who_goes_on_where_he_ended_finds_it_read() {
     let file = fixture(Place::File, 1 << 20);
     file.reader.went_on(p(), 10..12);
     assert_eq!(file.reader.went_on(p(), 12..13), 0, "files are read ahead by others");
+}
+
+#[tokio::test]
+async fn of_each_lane_an_answer_gets_what_one_reader_may_have() {
+    let mut f = remote(1 << 20);
+    let near = LaneOptions { max_bytes: 8 * CHUNK, ..lane() };
+    let options = ReaderOptions { index_cache_bytes: 1 << 20, near, cold: lane() };
+    f.reader = Reader::new(Arc::new(Tail::new(0)), f.store.clone(), f.budget.clone(), options);
+    let mut room = f.reader.stored_room();
+    let share = f.reader.share(p(), &f.run, 1000, room);
+    assert_eq!((share.max_bytes, share.lane), (4 * CHUNK, Some(Lane::Cold)), "half of it at a time");
+    room.take(share.lane, 6 * CHUNK);
+    assert_eq!(f.reader.share(p(), &f.run, 1000, room).max_bytes, 2 * CHUNK);
+    let mut aside = f.reader.set_aside(&mut room, p(), &[f.run], CHUNK);
+    assert_eq!(f.reader.share(p(), &f.run, 1000, aside).max_bytes, CHUNK);
+    assert_eq!(f.reader.share(p(), &f.run, 1000, room).max_bytes, CHUNK, "nothing twice");
+    aside.take(share.lane, 2 * CHUNK);
+    assert_eq!(f.reader.share(p(), &f.run, 1000, aside).max_bytes, 0);
+    let newer = [entry(p(), 21, 1, 10)].into_iter().collect::<FragmentBuilder>();
+    let encoded = newer.finish(FragmentId { fragment: 10, ..f.run.fragment }, Incarnation(1), None);
+    f.reader.tail().push(DurableFragment { index: encoded.index, entries: encoded.entries });
+    let share = f.reader.share(p(), &f.run, 1000, room);
+    assert_eq!(
+        (share.max_bytes, share.lane),
+        (CHUNK, Some(Lane::Near)),
+        "the lane's own, whatever was taken of others"
+    );
+    let file = fixture(Place::File, 1 << 20);
+    assert_eq!(file.reader.share(p(), &file.run, 1000, file.reader.stored_room()).max_bytes, 1000);
+    let tail = fixture(Place::Tail, 1 << 20);
+    assert_eq!(tail.reader.share(p(), &tail.run, 1000, tail.reader.stored_room()).max_bytes, 1000);
+}
+
+#[tokio::test]
+async fn a_lane_that_is_waited_for_is_short() {
+    let f = remote(1 << 20);
+    let answers = f.fill_cold_lane().await;
+    assert!(!f.reader.is_short(), "nobody wants more");
+    let wanted = want(10, 21, 1000, true);
+    let mut reading = std::pin::pin!(f.reader.read(p(), &f.run, &wanted));
+    for _ in 0..50 {
+        assert!(reading.as_mut().now_or_never().is_none());
+        yield_now().await;
+    }
+    assert!(f.reader.is_short());
+    drop(answers);
+    reading.await.unwrap();
+    assert!(!f.reader.is_short());
 }

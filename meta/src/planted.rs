@@ -67,6 +67,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ("merge-skips-a-run", "a run that lies between those that are merged is taken for one of them"),
     ("collector-ignores-references", "whatever an earlier start has tiered is taken for an orphan (rule 9)"),
     ("view-ends-where-it-was-deleted", "a look takes the first absent fragment for the end though it was deleted"),
+    ("look-takes-a-torn-tail", "a look takes a fragment for content though its data was only half written (rule 11)"),
     ("missing-is-damage", "what is not there is reported as damage though nothing refers to it any more (rule 9)"),
     ("scrub-trusts-the-index", "a scrub does not compare checksums of record data"),
 ];

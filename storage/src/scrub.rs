@@ -6,6 +6,8 @@
 
 mod entries;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use meta::seams::Incarnation;
 
@@ -82,6 +84,15 @@ pub async fn scrub(
     Ok(second)
 }
 
+/// What is wrong with the fence at a segment's recorded end: nothing, if there is none. A fragment there is none of the log's.
+pub async fn scrub_fence(source: &Source, end: FragmentId) -> Result<Option<String>> {
+    match read_stored(&source.gets, end).await {
+        Ok(Stored::Fence(_) | Stored::Data(..)) | Err(Error::Missing { .. }) => Ok(None),
+        Err(Error::Corrupt { why, .. }) => Ok(Some(format!("the fence of its segment: {why}"))),
+        Err(error) => Err(error),
+    }
+}
+
 struct Job<'a> {
     source: &'a Source,
     unit: FragmentId,
@@ -120,7 +131,7 @@ impl Job<'_> {
             Ok(_) | Err(Error::Corrupt { .. }) => scrubbed.fault("its header and its trailer differ"),
             Err(error) => return Err(error),
         }
-        self.references(&index, &mut scrubbed, |_| true);
+        references(&index, self.needed.runs.iter(), &mut scrubbed);
         let read = |position, length| self.source.gets.exactly(&key, position, length, Ok);
         self.data(&header, &index, 0, read, &mut scrubbed).await?;
         Ok(scrubbed)
@@ -131,11 +142,16 @@ impl Job<'_> {
         let Some(file) = SegmentFile::open(&self.source.gets, self.unit.log, self.unit.segment).await? else {
             return Err(Error::Missing { key: self.source.unit_key(self.unit).to_string() });
         };
+        let mut by_fragment: BTreeMap<u64, Vec<&(TopicPartition, Run)>> = BTreeMap::new();
+        for wanted in &self.needed.runs {
+            by_fragment.entry(wanted.1.fragment.fragment).or_default().push(wanted);
+        }
         let mut at = Place::default();
         while at.fragment < self.needed.fragments {
             let header = match file.fragment(at).await? {
                 Found::Whole(header, index) => {
-                    self.references(&index, &mut scrubbed, |run| run.fragment.fragment == at.fragment);
+                    let here = by_fragment.get(&at.fragment).into_iter().flatten().copied();
+                    references(&index, here, &mut scrubbed);
                     self.data(&header, &index, at.position, |from, length| file.read(from, length), &mut scrubbed)
                         .await?;
                     header
@@ -148,23 +164,10 @@ impl Job<'_> {
             };
             at = at.after(&header);
         }
-        let beyond = self.needed.runs.iter().filter(|(_, run)| run.fragment.fragment >= self.needed.fragments);
-        for lost in beyond {
+        for lost in by_fragment.range(self.needed.fragments..).flat_map(|(_, lost)| lost.iter().copied()) {
             scrubbed.note(Fault { why: format!("it ends before fragment {}", lost.1.fragment), run: Some(*lost) });
         }
         Ok(scrubbed)
-    }
-
-    /// Every run that is wanted of this fragment is in its index exactly as it is referred to.
-    fn references(&self, index: &FragmentIndex, scrubbed: &mut Scrubbed, here: impl Fn(&Run) -> bool) {
-        for wanted in self.needed.runs.iter().filter(|(_, run)| here(run)) {
-            let found = index.runs.iter().any(|indexed| (indexed.partition, indexed.run) == *wanted);
-            if !found {
-                let (partition, run) = wanted;
-                let offsets = format!("offsets {}..{} of partition {partition}", run.base_offset, run.next_offset);
-                scrubbed.note(Fault { why: format!("it does not hold {offsets} as it should"), run: Some(*wanted) });
-            }
-        }
     }
 
     /// All data of a fragment that begins at `begin`.
@@ -200,6 +203,23 @@ impl Job<'_> {
         scrubbed.bytes += header.total_length();
         scrubbed.fragments += 1;
         Ok(())
+    }
+}
+
+/// Every run that is wanted of a fragment is in its index exactly as it is referred to.
+fn references<'a>(
+    index: &FragmentIndex,
+    wanted: impl Iterator<Item = &'a (TopicPartition, Run)>,
+    scrubbed: &mut Scrubbed,
+) {
+    let held: BTreeMap<_, _> =
+        index.runs.iter().map(|held| ((held.partition, held.run.base_offset), held.run)).collect();
+    for (partition, run) in wanted {
+        if held.get(&(*partition, run.base_offset)) != Some(run) {
+            let offsets = format!("offsets {}..{} of partition {partition}", run.base_offset, run.next_offset);
+            let why = format!("it does not hold {offsets} as it should");
+            scrubbed.note(Fault { why, run: Some((*partition, *run)) });
+        }
     }
 }
 

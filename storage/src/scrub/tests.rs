@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::entry::FragmentId;
-use crate::view::testing::{World, id};
+use crate::view::testing::{WRITER, World, folder, id};
 
 /// Has no objections.
 struct Anything;
@@ -14,7 +14,7 @@ impl EntryCheck for Anything {
 }
 
 async fn scrubbed(world: &World, unit: FragmentId, needed: &Needed) -> Result<Scrubbed> {
-    scrub(&world.source, unit, needed, Some(crate::view::testing::WRITER), &Anything).await
+    scrub(&world.source, unit, needed, Some(WRITER), &Anything).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,6 +68,62 @@ async fn a_reference_that_does_not_fit_is_told_apart_from_damage() {
     }
     let stranger = scrub(&world.source, unit, &Needed::default(), Some(Incarnation(5)), &Anything).await.unwrap();
     assert!(stranger.faults[0].why.contains("writer"), "{stranger:?}");
+}
+
+/// Each reference counts for its own fragment of the file.
+#[tokio::test]
+async fn a_reference_that_does_not_fit_a_file_is_told() {
+    let (world, _folder, _) = folder(4).await;
+    let unit = id(1, 0);
+    let needed = world.view().await.needed(&world.source).remove(&unit).unwrap();
+    assert_eq!((needed.runs.len(), needed.fragments), (4, 4));
+    let intact = scrubbed(&world, unit, &needed).await.unwrap();
+    assert_eq!((intact.faults, intact.fragments, intact.entries), (vec![], 4, 4));
+    for (place, fragment) in [(0, 1), (2, 1), (3, 2), (1, 7)] {
+        let mut wrong = needed.clone();
+        wrong.runs[place].1.fragment.fragment = fragment;
+        let faults = scrubbed(&world, unit, &wrong).await.unwrap().faults;
+        assert_eq!(faults.iter().map(|fault| fault.run).collect::<Vec<_>>(), vec![Some(wrong.runs[place])]);
+    }
+}
+
+/// A torn tail is neither content nor damage, to whom looks first and scrubs then.
+#[tokio::test]
+async fn damaged_data_is_told_only_if_it_was_durable() {
+    let (world, _folder, file) = folder(4).await;
+    let unit = id(1, 0);
+    let pieces = world.view().await.spans[0].fragments.clone();
+    let whole = std::fs::read(&file).unwrap();
+    for (fragment, expected, faults) in [(3, 3, 0), (2, 4, 1)] {
+        let mut flipped = whole.clone();
+        flipped[pieces[fragment].position as usize + HEADER_BYTES + 30] ^= 1;
+        std::fs::write(&file, flipped).unwrap();
+        let needed = world.view().await.needed(&world.source).remove(&unit).unwrap();
+        let found = scrubbed(&world, unit, &needed).await.unwrap();
+        assert_eq!((needed.fragments, found.faults.len()), (expected, faults), "{found:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_fence_is_told() {
+    let world = World::new().await;
+    world.log().await;
+    let end = id(1, 3);
+    let told = async || scrub_fence(&world.source, end).await.unwrap();
+    assert_eq!(told().await, None, "there does not have to be one");
+    let fence = FragmentHeader::fence(end, Incarnation(5), None).encode().to_vec();
+    world.put(&end.key(), fence.clone()).await;
+    assert_eq!(told().await, None);
+    for at in 0..fence.len() {
+        let mut flipped = fence.clone();
+        flipped[at] ^= 1;
+        world.put(&end.key(), flipped).await;
+        assert!(told().await.is_some(), "byte {at}");
+    }
+    world.put(&end.key(), fence[..40].to_vec()).await;
+    assert!(told().await.is_some(), "half of it");
+    world.put(&end.key(), FragmentHeader::fence(id(1, 4), Incarnation(5), None).encode().to_vec()).await;
+    assert!(told().await.is_some(), "another's");
 }
 
 /// What the check is shown is the same however the bytes come.

@@ -8,12 +8,16 @@ use meta::memory::MemoryStore;
 use meta::records::{TopicRecord, encode};
 use meta::settled::Settler;
 use meta::store::{MetaStore, Txn};
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
 
 use super::*;
 use crate::entry::{IndexedEntry, Run};
+use crate::file_log::{FileLogOptions, FileLogStore};
+use crate::files::FolderFiles;
+use crate::folder::Folder;
 use crate::fragment::TieredBuilder;
 use crate::log::{Log, LogStore, Outcome};
 use crate::manifest::{Change, Commit, ManifestStore, Part, Stretch};
@@ -139,4 +143,24 @@ pub fn id(log: u64, fragment: u64) -> FragmentId {
 /// Where each partition ends, as the view has it.
 pub fn ends(view: &View) -> Vec<i64> {
     view.chains.values().map(|chain| chain.index.next_offset()).collect()
+}
+
+/// A folder with one open log of so many fragments; its file.
+pub async fn folder(fragments: i64) -> (World, tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::new().await;
+    world.store = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    world.source = Source::new(world.store.clone(), Layout::Files);
+    let lock = Arc::new(Folder::lock(folder.path(), WRITER, 0).unwrap());
+    let meta: Arc<dyn MetaStore> = Arc::new(world.meta.clone());
+    let (files, tiered) = (Arc::new(FolderFiles::new(lock)), TieredObjects::new(world.store.clone()));
+    let logs = FileLogStore::new(files, meta, tiered, FileLogOptions::default()).unwrap();
+    let number = registry::register(&world.meta, WRITER, &[]).await.unwrap();
+    let log = logs.open(number, WRITER, RecordingSink::new()).await.unwrap();
+    for offset in 0..fragments {
+        let appended = log.enqueue(entry(of_topic(0), offset, 1, 40));
+        assert_eq!(appended.resolved().await, Outcome::Durable);
+    }
+    let file = folder.path().join(object::segment_file(1, 0).as_ref());
+    (world, folder, file)
 }

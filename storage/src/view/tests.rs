@@ -4,16 +4,12 @@ use meta::keys::store as keys;
 use meta::records::{LogCounterRecord, LogState, TopicRecord, decode, encode};
 use meta::store::{MetaStore, Txn};
 use object_store::ObjectStoreExt;
-use object_store::local::LocalFileSystem;
 
 use super::testing::*;
 use super::*;
-use crate::file_log::{FileLogOptions, FileLogStore};
-use crate::files::FolderFiles;
-use crate::folder::Folder;
-use crate::log::{LogStore, Outcome};
+use crate::fragment::{FragmentBuilder, HEADER_BYTES};
 use crate::registry;
-use crate::samples::{RecordingSink, entry};
+use crate::samples::entry;
 
 #[tokio::test(start_paused = true)]
 async fn sealed_and_open_logs_are_followed_to_their_ends() {
@@ -135,26 +131,6 @@ async fn records_that_contradict_each_other_are_named() {
     assert!(refused.to_string().contains("log_counter has format version 2"), "{refused}");
 }
 
-/// A folder with one open log of so many fragments; its file.
-async fn folder(fragments: i64) -> (World, tempfile::TempDir, std::path::PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut world = World::new().await;
-    world.store = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
-    world.source = Source::new(world.store.clone(), Layout::Files);
-    let lock = Arc::new(Folder::lock(folder.path(), WRITER, 0).unwrap());
-    let meta: Arc<dyn MetaStore> = Arc::new(world.meta.clone());
-    let (files, tiered) = (Arc::new(FolderFiles::new(lock)), TieredObjects::new(world.store.clone()));
-    let logs = FileLogStore::new(files, meta, tiered, FileLogOptions::default()).unwrap();
-    let number = registry::register(&world.meta, WRITER, &[]).await.unwrap();
-    let log = logs.open(number, WRITER, RecordingSink::new()).await.unwrap();
-    for offset in 0..fragments {
-        let appended = log.enqueue(entry(of_topic(0), offset, 1, 40));
-        assert_eq!(appended.resolved().await, Outcome::Durable);
-    }
-    let file = folder.path().join(object::segment_file(1, 0).as_ref());
-    (world, folder, file)
-}
-
 #[tokio::test]
 async fn an_open_file_ends_where_it_is_torn_and_is_damaged_below_what_was_durable() {
     let (world, _folder, file) = folder(6).await;
@@ -179,4 +155,59 @@ async fn an_open_file_ends_where_it_is_torn_and_is_damaged_below_what_was_durabl
     }
     std::fs::write(&file, &whole).unwrap();
     assert_eq!(world.view().await.problems, vec![]);
+}
+
+/// After a power cut the last fragments can have header and footer, and not their data: the start takes them for a torn tail.
+#[tokio::test]
+async fn an_open_file_ends_before_data_that_is_damaged_and_was_perhaps_never_durable() {
+    let (world, _folder, file) = folder(6).await;
+    let pieces = world.view().await.spans[0].fragments.clone();
+    let whole = std::fs::read(&file).unwrap();
+    // Two more of which nobody knows, written before the first of them was durable.
+    let mut longer = whole.clone();
+    let mut begins = Vec::new();
+    for fragment in [6, 7] {
+        begins.push(longer.len());
+        let next: FragmentBuilder = [entry(of_topic(0), fragment, 1, 40)].into_iter().collect();
+        let next = next.finish(id(1, fragment as u64), WRITER, Some(5));
+        longer.extend(next.parts.concat());
+    }
+    let ended = async |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let view = world.view().await;
+        assert_eq!(view.problems, vec![]);
+        assert_eq!(view.spans[0].fragments.len() as u64, view.spans[0].end);
+        assert_eq!(ends(&view), vec![view.spans[0].end as i64, 0]);
+        view.spans[0].end
+    };
+    let flipped = |bytes: &[u8], begin: usize| {
+        let mut flipped = bytes.to_vec();
+        flipped[begin + HEADER_BYTES + 30] ^= 1;
+        flipped
+    };
+    assert_eq!(ended(&longer).await, 8, "whole, though perhaps never acknowledged");
+    assert_eq!(ended(&flipped(&longer, begins[1])).await, 7);
+    assert_eq!(ended(&flipped(&longer, begins[0])).await, 6);
+    assert_eq!(ended(&flipped(&whole, pieces[5].position as usize)).await, 5);
+    // What was durable is part of it, however its data is: a scrub names it.
+    assert_eq!(ended(&flipped(&longer, pieces[5].position as usize)).await, 8);
+    assert_eq!(ended(&flipped(&whole, pieces[4].position as usize)).await, 6);
+}
+
+/// What another writer says proves nothing, and what it wrote is not part of the log.
+#[tokio::test]
+async fn another_writers_fragments_neither_prove_nor_continue_a_file() {
+    let (world, _folder, file) = folder(6).await;
+    let pieces = world.view().await.spans[0].fragments.clone();
+    let whole = std::fs::read(&file).unwrap();
+    let foreign = |fragment: u64| {
+        let next: FragmentBuilder = [entry(of_topic(0), fragment as i64, 1, 40)].into_iter().collect();
+        next.finish(id(1, fragment), Incarnation(0x22), Some(fragment - 1)).parts.concat()
+    };
+    let torn = &whole[..(pieces[5].position + 100) as usize];
+    for bytes in [[torn, &foreign(6)].concat(), [&whole[..pieces[5].position as usize], &foreign(5)].concat()] {
+        std::fs::write(&file, bytes).unwrap();
+        let view = world.view().await;
+        assert_eq!((view.problems.clone(), ends(&view)), (vec![], vec![5, 0]));
+    }
 }

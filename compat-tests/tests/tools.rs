@@ -1,5 +1,6 @@
 //! `woodpecker inspect` and `woodpecker verify` as a user meets them: beside a running broker that moves and deletes data all
-//! the time, on what a dead one has left, and on damage of every kind. They leave no trace.
+//! the time, on what a dead one has left, and on damage of every kind. They leave no trace. `WOODPECKER_TEST_VERIFY_ROUNDS`
+//! makes it more verifications beside each broker, and more flipped bits.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use compat_tests::checker::Rules;
 use compat_tests::clients::{self, LIMIT, watermarks};
 use compat_tests::process::{Launch, Ran};
 use compat_tests::s3::{self, Backend};
-use compat_tests::wait::{alone, until};
+use compat_tests::wait::{alone, scale, until};
 use compat_tests::workload::{Load, Workload};
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
@@ -20,6 +21,10 @@ const INTACT: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const REFUSED: Option<i32> = Some(2);
 const DAMAGED: Option<i32> = Some(4);
+
+fn rounds() -> u64 {
+    scale("WOODPECKER_TEST_VERIFY_ROUNDS", 3)
+}
 
 /// Runs a tool with JSON output.
 fn json(launch: &Launch, arguments: &[&str]) -> (Ran, Value) {
@@ -97,7 +102,7 @@ async fn beside_a_running_broker(backend: Backend) {
     clients::create_topic(&launch.kafka, &load.topic, load.partitions).await;
     let workload = Workload::start(&launch.kafka, load);
     let (mut passes, mut orphans) = (0, 0);
-    for _ in 0..8 {
+    for _ in 0..rounds() {
         workload.progress(300).await;
         let report = verify(&launch);
         passes += report["checked"]["passes"].as_u64().expect("a number");
@@ -105,7 +110,7 @@ async fn beside_a_running_broker(backend: Backend) {
         assert!(report["checked"]["batches"].as_u64().expect("a number") > 0);
         assert_eq!(report["strange"], serde_json::json!([]), "{report}");
     }
-    println!("{backend:?}: {passes} passes for 8 verifications, {orphans} kinds of orphans");
+    println!("{backend:?}: {passes} passes for {} verifications, {orphans} kinds of orphans", rounds());
     let overview = launch.tool(&["inspect"]);
     assert_eq!(overview.code, INTACT, "{overview:?}");
     assert!(broker.exited().is_none(), "it was not fenced");
@@ -132,6 +137,29 @@ async fn beside_a_running_broker(backend: Backend) {
     broker.terminate();
     assert_eq!(broker.wait(LIMIT).await, Some(0));
     verify(&launch);
+    if backend != Backend::Folder {
+        damaged_ends_are_named(&launch, &*store).await;
+    }
+}
+
+/// The fence of the broker that was killed, and what says that the metadata is in etcd.
+async fn damaged_ends_are_named(launch: &Launch, store: &dyn ObjectStore) {
+    let listed = listing(store).await;
+    let needed = |(key, size, _): &&(String, u64, String)| match key.starts_with("logs/") {
+        true => *size == 80,
+        false => key == "meta/kept-elsewhere",
+    };
+    let found: Vec<_> = listed.iter().filter(needed).map(|(key, ..)| key.clone()).collect();
+    assert!(!found.is_empty(), "{listed:?}");
+    for key in found {
+        let original = bytes(store, &key).await;
+        let mut flipped = original.clone();
+        flipped[20] ^= 0x10;
+        put(store, &key, flipped).await;
+        assert_eq!(damage(launch).into_keys().collect::<Vec<_>>(), vec![key.clone()]);
+        put(store, &key, original).await;
+    }
+    verify(launch);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,8 +217,8 @@ async fn put(store: &dyn ObjectStore, key: &str, bytes: Vec<u8>) {
     store.put(&Key::from(key), PutPayload::from(bytes)).await.expect("it can be written");
 }
 
-/// Each thing that is needed is flipped in three places, truncated and deleted: each time it is named, and nothing else is
-/// that has not to do with it.
+/// Each thing that is needed is flipped in one of three places (in all of them if there are more rounds), truncated and
+/// deleted: each time it is named.
 async fn damage_is_named(backend: Backend) {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -207,13 +235,15 @@ async fn damage_is_named(backend: Backend) {
     let untiered = if backend == Backend::Folder { ".seg" } else { "/000000/" };
     let mut victims = vec![needed("/tiered/"), needed(untiered), needed(".mf")];
     victims.extend((backend != Backend::S3AndEtcd).then(|| needed("meta/journal/")));
-    for key in victims {
+    for (number, key) in victims.into_iter().enumerate() {
         let original = bytes(&*store, &key).await;
         let named = |what: &str| {
             let damage = damage(&launch);
             assert!(damage.contains_key(&key), "{what} of {key}: {damage:?}");
         };
-        for at in [30, original.len() / 2, original.len() - 30] {
+        let places = [30, original.len() / 2, original.len() - 30];
+        let flips = if rounds() > 3 { &places[..] } else { &places[number % 3..][..1] };
+        for &at in flips {
             let mut flipped = original.clone();
             flipped[at] ^= 0x10;
             put(&*store, &key, flipped).await;

@@ -12,7 +12,8 @@ EXIT CODES
   0  done, and nothing is wrong
   1  failed, or something could not be read
   2  refused its settings
-  4  damage was found: what is stored, or what refers to it, is not as it should be";
+  4  damage was found: what is stored, or what refers to it, is not as it should be. Not so a last fragment in a folder
+     that a power cut has left half written, or of which nothing proves that it was ever durable: the next start drops it";
 
 /// What to do instead of serving.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -115,31 +115,35 @@ fn with_checksum(id: &str) -> String {
     format!("{id}{:08x}", crc32c::crc32c(id.as_bytes()))
 }
 
-/// Why what was read is not what was written.
-#[derive(Debug, thiserror::Error)]
-#[error("it does not hold the id of a metadata store")]
-struct Damaged;
+const DAMAGED: &str = "it does not hold the id of a metadata store";
 
-/// What the storage says, if it says anything.
+/// What the storage says, if it says anything. `Corrupt` if that makes no sense, or a newer program wrote it.
 async fn object_id(store: &Arc<dyn ObjectStore>) -> MetaResult<Option<String>> {
     let path = object::binding();
     let read = || {
         let (store, path) = (store.clone(), path.clone());
         async move {
-            let bytes = match store.get(&path).await {
-                Ok(found) => found.bytes().await?,
-                Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let id = std::str::from_utf8(&bytes).ok().and_then(|content| content.get(..ID_DIGITS));
-            match id.filter(|id| with_checksum(id).as_bytes() == bytes) {
-                Some(id) => Ok(Some(id.to_owned())),
-                // A reply may be damaged on its way: it is read again. (Nor is it this if a newer program wrote it.)
-                None => Err(object_store::Error::Generic { store: "binding", source: Box::new(Damaged) }),
+            match store.get(&path).await {
+                Ok(found) => found.bytes().await.map(Some),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
             }
         }
     };
-    repeated(&path, read).await
+    // A reply may be damaged on its way: it is believed when it is the same again.
+    let mut before = None;
+    for _ in 0..ATTEMPTS {
+        let Some(bytes) = repeated(&path, read).await? else { return Ok(None) };
+        let id = std::str::from_utf8(&bytes).ok().and_then(|content| content.get(..ID_DIGITS));
+        if let Some(id) = id.filter(|id| with_checksum(id).as_bytes() == bytes) {
+            return Ok(Some(id.to_owned()));
+        }
+        if before.as_ref() == Some(&bytes) {
+            return Err(MetaError::Corrupt { key: path.to_string(), why: DAMAGED.to_owned() });
+        }
+        before = Some(bytes);
+    }
+    Err(MetaError::Unavailable { what: path.to_string(), source: DAMAGED.into() })
 }
 
 async fn holds(store: &Arc<dyn ObjectStore>, prefix: Path) -> MetaResult<bool> {

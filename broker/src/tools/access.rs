@@ -12,7 +12,7 @@ use storage::view::{Layout, Source};
 use super::ToolError;
 use crate::config::{MetadataSetting, Settings};
 use crate::metadata_store;
-use crate::node::binding;
+use crate::node::{StartError, binding};
 use crate::storage_url::StorageUrl;
 
 pub struct Access {
@@ -32,16 +32,22 @@ impl Access {
         let layout = if storage.is_folder { Layout::Files } else { Layout::Objects };
         let metadata = match &settings.metadata {
             MetadataSetting::Embedded => {
-                binding::refuse_bound(&storage.store).await?;
                 Metadata::Embedded(EmbeddedView::new(storage.store.clone(), Patience::default()))
             }
             MetadataSetting::Etcd(target) => {
                 let store = metadata_store::connect(settings, target, &Random::from_os()).await?;
-                binding::check(&storage.store, &store).await?;
                 Metadata::Etcd { store, target: target.to_string() }
             }
         };
         Ok(Self { source: Source::new(storage.store, layout), metadata, description: storage.description })
+    }
+
+    /// Fails if this metadata is not that of this storage.
+    pub async fn check_binding(&self) -> Result<(), StartError> {
+        match &self.metadata {
+            Metadata::Embedded(_) => binding::refuse_bound(self.source.store()).await,
+            Metadata::Etcd { store, .. } => binding::check(self.source.store(), store).await,
+        }
     }
 
     /// Whether anything lies below this prefix, as far as can be seen.
@@ -52,9 +58,9 @@ impl Access {
     }
 
     /// Journal and snapshots, if the metadata consists of them.
-    pub async fn audit(&self) -> Result<Option<Audit>, ToolError> {
+    pub async fn audit(&self) -> storage::error::Result<Option<Audit>> {
         match &self.metadata {
-            Metadata::Embedded(view) => Ok(Some(view.audit().await.map_err(storage::error::Error::from)?)),
+            Metadata::Embedded(view) => Ok(Some(view.audit().await?)),
             Metadata::Etcd { .. } => Ok(None),
         }
     }

@@ -12,7 +12,7 @@ use super::ToolError;
 use super::access::{Access, Metadata};
 use super::progress::Progress;
 use super::report::{
-    Damage, FORMAT, Fragment, Inspection, Log, Manifest, Object, Partition, Position, Run, Segment, Stored,
+    Damage, FORMAT, Fragment, Inspection, Log, Manifest, Object, Partition, Position, Run, Segment, Stored, Unchecked,
 };
 use super::verify::{describe, first_view};
 use crate::cli::Inspect;
@@ -21,12 +21,19 @@ pub async fn inspect(access: &Access, what: &Inspect, progress: &Progress) -> Re
     progress.begin("reading metadata and manifest", 0, 0);
     let view = match first_view(access).await? {
         Ok(view) => view,
-        Err((key, why)) => return Err(Error::Corrupt { key, why }.into()),
+        Err((key, why)) => {
+            let damage = vec![Damage { key, why: vec![why], partitions: Vec::new() }];
+            return Ok(Inspection { damage, unchecked: vec![Unchecked::everything_else()], ..nothing(access) });
+        }
     };
     let mut inspection = summary(access, &view);
     if let Metadata::Embedded(embedded) = &access.metadata {
-        let look = embedded.look().await.map_err(Error::from)?;
-        inspection.metadata = format!("embedded, journal to {}, snapshot {}", look.next - 1, look.snapshot);
+        match embedded.look().await {
+            Ok(look) => {
+                inspection.metadata = format!("embedded, journal to {}, snapshot {}", look.next - 1, look.snapshot);
+            }
+            Err(error) => inspection.missed("the journal", &error),
+        }
     }
     match what {
         Inspect::Overview => {
@@ -37,7 +44,13 @@ pub async fn inspect(access: &Access, what: &Inspect, progress: &Progress) -> Re
         Inspect::Manifest => inspection.manifest = Some(manifest(&view)),
         Inspect::Fragments => {
             inspection.fragments = Some(fragments(&access.source, &view));
-            inspection.objects = Some(objects(access, &view, progress).await?);
+            // Without knowing what is needed, all would look like orphans.
+            if view.complete {
+                match objects(access, &view, progress).await {
+                    Ok(objects) => inspection.objects = Some(objects),
+                    Err(error) => inspection.missed("objects", &error),
+                }
+            }
         }
         Inspect::Partitions => {
             inspection.partitions = Some(view.chains.iter().map(|(id, chain)| partition(&view, *id, chain)).collect());
@@ -45,9 +58,13 @@ pub async fn inspect(access: &Access, what: &Inspect, progress: &Progress) -> Re
         Inspect::Partition { topic, partition: number } => {
             let named = view.records.topics.iter().find(|(_, found)| found.name == *topic);
             let id = named.map(|(id, _)| TopicPartition { topic: *id, partition: *number });
-            let (id, chain) = id
-                .and_then(|id| view.chains.get_key_value(&id))
-                .ok_or_else(|| ToolError::NoPartition { topic: topic.clone(), partition: *number })?;
+            let Some((id, chain)) = id.and_then(|id| view.chains.get_key_value(&id)) else {
+                // It may be there all the same, if not everything could be read.
+                return match view.complete {
+                    true => Err(ToolError::NoPartition { topic: topic.clone(), partition: *number }),
+                    false => Ok(inspection),
+                };
+            };
             let mut row = partition(&view, *id, chain);
             row.chain = Some(chain.index.runs().map(|found| run(&access.source, found)).collect());
             inspection.partitions = Some(vec![row]);
@@ -63,21 +80,43 @@ fn summary(access: &Access, view: &View) -> Inspection {
         partitions: Vec::new(),
     });
     Inspection {
-        format: FORMAT,
-        storage: access.description.clone(),
-        metadata: describe(access),
         revision: view.meta.revision(),
         cluster_id: view.records.cluster_id.clone(),
         newest_log: view.records.newest,
         owner: view.records.logs.get(&view.records.newest).map(|log| log.writer.to_string()),
         topics: view.records.topics.len() as u64,
         partition_count: view.chains.len() as u64,
+        damage: damage.collect(),
+        unchecked: if view.complete { Vec::new() } else { vec![Unchecked::everything_else()] },
+        ..nothing(access)
+    }
+}
+
+/// Of a storage of which nothing is known.
+fn nothing(access: &Access) -> Inspection {
+    Inspection {
+        format: FORMAT,
+        storage: access.description.clone(),
+        metadata: describe(access),
+        revision: 0,
+        cluster_id: None,
+        newest_log: 0,
+        owner: None,
+        topics: 0,
+        partition_count: 0,
         logs: None,
         manifest: None,
         fragments: None,
         objects: None,
         partitions: None,
-        damage: damage.collect(),
+        damage: Vec::new(),
+        unchecked: Vec::new(),
+    }
+}
+
+impl Inspection {
+    fn missed(&mut self, key: &str, error: &dyn std::error::Error) {
+        self.unchecked.push(Unchecked { key: key.to_owned(), why: error.to_string() });
     }
 }
 
@@ -143,7 +182,7 @@ fn fragments(source: &Source, view: &View) -> Vec<Fragment> {
     all
 }
 
-async fn objects(access: &Access, view: &View, progress: &Progress) -> Result<Vec<Stored>, ToolError> {
+async fn objects(access: &Access, view: &View, progress: &Progress) -> Result<Vec<Stored>, Error> {
     let needed = view.needed(&access.source);
     let census = Census::new(view, &access.source, &needed);
     progress.begin("listing", 0, 0);

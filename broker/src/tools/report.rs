@@ -23,6 +23,14 @@ pub struct Unchecked {
     pub why: String,
 }
 
+impl Unchecked {
+    /// Of metadata or manifest something is damaged.
+    pub fn everything_else() -> Self {
+        let why = "what there should be is not known, as metadata or manifest are damaged: nothing else was looked at";
+        Self { key: "everything else".to_owned(), why: why.to_owned() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Orphans {
     pub reason: &'static str,
@@ -76,11 +84,15 @@ pub struct Verification {
 
 impl Verification {
     pub fn found(&self) -> Found {
-        match (self.damage.is_empty(), self.unchecked.is_empty()) {
-            (false, _) => Found::Damage,
-            (true, false) => Found::Unreadable,
-            (true, true) => Found::Nothing,
-        }
+        found(&self.damage, &self.unchecked)
+    }
+}
+
+fn found(damage: &[Damage], unchecked: &[Unchecked]) -> Found {
+    match (damage, unchecked) {
+        ([], []) => Found::Nothing,
+        ([], _) => Found::Unreadable,
+        (_, _) => Found::Damage,
     }
 }
 
@@ -212,10 +224,12 @@ pub struct Inspection {
     pub partitions: Option<Vec<Partition>>,
     /// What was met that is wrong. `verify` looks for more.
     pub damage: Vec<Damage>,
+    /// What could not be shown.
+    pub unchecked: Vec<Unchecked>,
 }
 
 impl Inspection {
     pub fn found(&self) -> Found {
-        if self.damage.is_empty() { Found::Nothing } else { Found::Damage }
+        found(&self.damage, &self.unchecked)
     }
 }

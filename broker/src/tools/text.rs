@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Damage, Inspection, Verification};
+use super::report::{Damage, Inspection, Unchecked, Verification};
 
 /// Writing to a String cannot fail.
 macro_rules! line {
@@ -37,12 +37,16 @@ pub fn verification(report: &Verification) -> String {
     for object in &report.strange {
         line!(text, "strange: {} ({})", object.key, bytes(object.bytes));
     }
-    for unchecked in &report.unchecked {
-        line!(text, "NOT CHECKED: {}: {}", unchecked.key, unchecked.why);
-    }
+    unchecked(&mut text, &report.unchecked);
     damage(&mut text, &report.damage);
     line!(text, "{}", report.result);
     text
+}
+
+fn unchecked(text: &mut String, all: &[Unchecked]) {
+    for unchecked in all {
+        line!(text, "NOT CHECKED: {}: {}", unchecked.key, unchecked.why);
+    }
 }
 
 fn damage(text: &mut String, all: &[Damage]) {
@@ -72,6 +76,7 @@ pub fn inspection(report: &Inspection) -> String {
     }
     fragments(&mut text, report);
     partitions(&mut text, report);
+    unchecked(&mut text, &report.unchecked);
     damage(&mut text, &report.damage);
     text
 }

@@ -16,8 +16,8 @@ use meta::planted;
 use storage::census::{Census, Role};
 use storage::entry::{FragmentId, Run, TopicPartition};
 use storage::error::Error;
-use storage::scrub::{Fault, Scrubbed, scrub};
-use storage::view::{Needed, View};
+use storage::scrub::{Fault, Scrubbed, scrub, scrub_fence};
+use storage::view::{Layout, Needed, View};
 
 use self::findings::Findings;
 use super::access::{Access, Metadata};
@@ -25,9 +25,12 @@ use super::batches::BatchCheck;
 use super::progress::Progress;
 use super::report::{FORMAT, Verification};
 use super::{Found, ToolError};
+use crate::node::StartError;
 
 /// Units read at once: each takes a chunk and a footer of memory.
 const SCRUBS: usize = 4;
+/// Fences read at once.
+const FENCES: usize = 16;
 /// After so many passes what still moves is given up.
 const PASSES: u64 = 100;
 
@@ -83,6 +86,10 @@ pub fn describe(access: &Access) -> String {
 
 /// The first look. None if the metadata itself is damaged, by the key given; fails if there is nothing at all.
 pub async fn first_view(access: &Access) -> Result<Result<View, (String, String)>, ToolError> {
+    match access.check_binding().await {
+        Err(StartError::Storage(Error::Meta(MetaError::Corrupt { key, why }))) => return Ok(Err((key, why))),
+        checked => checked?,
+    }
     match View::load(&access.source, access).await {
         Err(Error::Corrupt { key, why } | Error::Meta(MetaError::Corrupt { key, why })) => Ok(Err((key, why))),
         Err(error) => Err(error.into()),
@@ -100,17 +107,20 @@ pub async fn first_view(access: &Access) -> Result<Result<View, (String, String)
 }
 
 impl Verifier<'_> {
-    /// Returns the revision of the metadata that was looked at last.
+    /// Returns the revision of the metadata that was looked at last. Fails only before anything is known; what fails later
+    /// is told beside what was found.
     async fn run(&mut self) -> Result<u64, ToolError> {
         self.progress.begin("reading metadata and manifest", 0, 0);
-        let mut view = match first_view(self.access).await? {
+        let first = first_view(self.access).await?;
+        self.audit().await;
+        let mut view = match first {
             Ok(view) => view,
             Err((key, why)) => {
                 self.findings.damage(&key, why, Vec::new());
+                self.findings.everything_else();
                 return Ok(0);
             }
         };
-        self.audit().await?;
         self.findings.take_view(&view);
         let mut todo = view.needed(&self.access.source);
         while view.complete && !todo.is_empty() {
@@ -120,29 +130,79 @@ impl Verifier<'_> {
                 break;
             }
             // Read after what was suspected.
-            view = View::load(&self.access.source, self.access).await?;
+            view = match View::load(&self.access.source, self.access).await {
+                Ok(view) => view,
+                Err(error) => {
+                    self.undecided(&suspects, &error);
+                    break;
+                }
+            };
             self.findings.take_view(&view);
             todo = self.judge(&view, suspects);
             if self.findings.checked.passes == PASSES {
                 let moved = todo.keys().map(|unit| self.access.source.unit_key(*unit).to_string()).collect();
-                self.findings.given_up(moved);
+                self.findings.given_up(moved, "a running broker moved its records again and again");
                 break;
             }
         }
-        if view.complete {
-            self.count(&view).await?;
+        match view.complete {
+            true => {
+                self.fences(&view).await;
+                self.count(&view).await;
+            }
+            false => self.findings.everything_else(),
         }
         Ok(view.meta.revision())
     }
 
-    async fn audit(&mut self) -> Result<(), ToolError> {
-        if let Some(audit) = self.access.audit().await? {
-            self.findings.checked.journal_records = audit.records + audit.snapshots;
-            for (key, why) in audit.damaged {
-                self.findings.damage(&key, why, Vec::new());
+    async fn audit(&mut self) {
+        match self.access.audit().await {
+            Ok(Some(audit)) => {
+                self.findings.checked.journal_records = audit.records + audit.snapshots;
+                for (key, why) in audit.damaged {
+                    self.findings.damage(&key, why, Vec::new());
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.findings.failed("the journal", &error),
+        }
+    }
+
+    /// The view that would tell whether these are damaged or have moved could not be had.
+    fn undecided(&mut self, suspects: &[Suspect], error: &Error) {
+        self.findings.failed("the metadata, read again", error);
+        for Suspect { unit, found, .. } in suspects {
+            let why = match found {
+                Suspicion::Missing => "it is missing".to_owned(),
+                Suspicion::Faulty(faults) => faults.iter().map(|fault| &*fault.why).collect::<Vec<_>>().join("; "),
+            };
+            let key = self.access.source.unit_key(*unit).to_string();
+            self.findings.given_up(vec![key], &format!("{why}; whether it is still referred to could not be read"));
+        }
+    }
+
+    /// What ends the segments whose ends are recorded, as far as they were fenced. None is ever deleted.
+    async fn fences(&mut self, view: &View) {
+        let source = &self.access.source;
+        if source.layout() == Layout::Files {
+            return;
+        }
+        let mut ends = Vec::new();
+        for (log, record) in &view.records.logs {
+            let numbered = (0_u32..).zip(&record.segments);
+            let recorded = numbered.filter_map(|(segment, ends)| Some((segment, ends.end?)));
+            ends.extend(recorded.map(|(segment, end)| FragmentId { log: *log, segment, fragment: end }));
+        }
+        let mut scrubs = stream::iter(ends)
+            .map(|end| async move { (source.unit_key(end), scrub_fence(source, end).await) })
+            .buffer_unordered(FENCES);
+        while let Some((key, scrubbed)) = scrubs.next().await {
+            match scrubbed {
+                Ok(None) => {}
+                Ok(Some(why)) => self.findings.damage(key.as_ref(), why, Vec::new()),
+                Err(error) => self.findings.unchecked(key.as_ref(), &error),
             }
         }
-        Ok(())
     }
 
     /// Reads units. Returns those in which something did not fit.
@@ -211,15 +271,21 @@ impl Verifier<'_> {
     }
 
     /// What else lies in the storage.
-    async fn count(&mut self, view: &View) -> Result<(), ToolError> {
+    async fn count(&mut self, view: &View) {
         let needed = view.needed(&self.access.source);
         let census = Census::new(view, &self.access.source, &needed);
         self.progress.begin("listing", 0, 0);
         let mut unknown = Vec::new();
         let mut objects = self.access.source.store().list(None);
         while let Some(found) = objects.next().await {
-            let unlisted = |source| Error::Unavailable { what: "listing objects".to_owned(), source };
-            let found = found.map_err(|error| unlisted(Box::new(error)))?;
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    let error = Error::Unavailable { what: "listing objects".to_owned(), source: Box::new(error) };
+                    self.findings.unchecked("orphans and strange objects", &error);
+                    break;
+                }
+            };
             match census.role(&found.location, found.size) {
                 Role::UnknownLog(log) => unknown.push((log, found.location, found.size)),
                 role => self.findings.count(role, &found.location, found.size),
@@ -228,14 +294,16 @@ impl Verifier<'_> {
         }
         if !unknown.is_empty() {
             // Registered since, or never.
-            let now = View::load(&self.access.source, self.access).await?;
+            let now = match View::load(&self.access.source, self.access).await {
+                Ok(now) => now,
+                Err(error) => return self.findings.failed("objects of logs that were not registered", &error),
+            };
             for (log, key, bytes) in unknown {
                 if !now.records.logs.contains_key(&log) {
                     self.findings.count(Role::Strange, &key, bytes);
                 }
             }
         }
-        Ok(())
     }
 }
 

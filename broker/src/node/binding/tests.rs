@@ -72,3 +72,23 @@ async fn a_storage_with_embedded_metadata_is_refused() {
     assert!(is_mismatch(pair.bind().await));
     refuse_bound(&pair.store).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_object_is_corrupt_and_never_an_id() {
+    use meta::error::ErrorKind;
+    let pair = Pair::new();
+    pair.bind().await.unwrap();
+    let intact = pair.store.get(&object::binding()).await.unwrap().bytes().await.unwrap();
+    for at in 0..=intact.len() {
+        let mut damaged = intact.to_vec();
+        match damaged.get_mut(at) {
+            Some(byte) => *byte ^= 1,
+            None => damaged.truncate(at - 1),
+        }
+        pair.store.put(&object::binding(), PutPayload::from(damaged)).await.unwrap();
+        for refused in [pair.bind().await, check(&pair.store, &pair.meta).await, refuse_bound(&pair.store).await] {
+            let Err(StartError::Storage(error)) = refused else { panic!("byte {at}: {refused:?}") };
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use meta::error::Error as MetaError;
 use object_store::path::Path;
 use storage::census::{Orphan, Role};
 use storage::entry::TopicPartition;
@@ -42,10 +43,24 @@ impl Findings {
         self.unchecked.push(Unchecked { key: key.to_owned(), why: error.to_string() });
     }
 
-    /// A broker moved these faster than they could be read.
-    pub fn given_up(&mut self, keys: Vec<String>) {
-        let why = "a running broker moved its records again and again".to_owned();
-        self.unchecked.extend(keys.into_iter().map(|key| Unchecked { key, why: why.clone() }));
+    /// Something that could not be looked at: it is damaged, if that is why.
+    pub fn failed(&mut self, key: &str, error: &Error) {
+        match error {
+            Error::Corrupt { key, why } | Error::Meta(MetaError::Corrupt { key, why }) => {
+                self.damage(key, why.clone(), Vec::new());
+            }
+            error => self.unchecked(key, error),
+        }
+    }
+
+    /// These were looked at, and could not be judged.
+    pub fn given_up(&mut self, keys: Vec<String>, why: &str) {
+        self.unchecked.extend(keys.into_iter().map(|key| Unchecked { key, why: why.to_owned() }));
+    }
+
+    /// What there should be is not known, so nothing else was looked at.
+    pub fn everything_else(&mut self) {
+        self.unchecked.push(Unchecked::everything_else());
     }
 
     /// What was wrong already when the view was taken, and what can be checked without reading any data.

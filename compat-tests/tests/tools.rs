@@ -23,7 +23,7 @@ const REFUSED: Option<i32> = Some(2);
 const DAMAGED: Option<i32> = Some(4);
 
 fn rounds() -> u64 {
-    scale("WOODPECKER_TEST_VERIFY_ROUNDS", 3)
+    scale("WOODPECKER_TEST_VERIFY_ROUNDS", 2)
 }
 
 /// Runs a tool with JSON output.
@@ -242,7 +242,7 @@ async fn damage_is_named(backend: Backend) {
             assert!(damage.contains_key(&key), "{what} of {key}: {damage:?}");
         };
         let places = [30, original.len() / 2, original.len() - 30];
-        let flips = if rounds() > 3 { &places[..] } else { &places[number % 3..][..1] };
+        let flips = if rounds() > 2 { &places[..] } else { &places[number % 3..][..1] };
         for &at in flips {
             let mut flipped = original.clone();
             flipped[at] ^= 0x10;

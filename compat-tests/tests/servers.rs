@@ -53,7 +53,8 @@ async fn the_proxy_delays_cuts_swallows_and_counts() {
     let (one, other) = tokio::join!(put("slow"), put("as slow"));
     one.and(other).expect("slow PUTs pass");
     assert!(start.elapsed() >= Duration::from_millis(300), "two slow PUTs: {:?}", start.elapsed());
-    assert_eq!(proxy.faults.most_puts_in_flight.load(Ordering::Relaxed), 2, "side by side");
+    // More if the client has sent one again.
+    assert!(proxy.faults.most_puts_in_flight.load(Ordering::Relaxed) >= 2, "side by side");
     proxy.faults.put_delay_ms.store(0, Ordering::Relaxed);
 
     proxy.faults.cut.store(true, Ordering::Relaxed);

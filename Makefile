@@ -27,7 +27,7 @@ lint: ## formatting, and clippy with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-test: deps ## every test but the long runs; under 20 minutes on 2 cores from a clean clone
+test: deps ## every test but the long runs; about 25 minutes on 2 cores from a clean machine
 	cargo fmt --all --check
 	$(MAKE) --no-print-directory build
 	cargo test --workspace --locked --no-fail-fast

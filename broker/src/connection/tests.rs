@@ -117,7 +117,7 @@ fn request(correlation_id: i32, body: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
-    async fn is_closed_soon(self) {
+    async fn closes_soon(self) {
         tokio::time::sleep(SLOW_PEER_WHEN_SHORT - Duration::from_secs(1)).await;
         assert!(!self.serving.is_finished());
         tokio::time::sleep(Duration::from_secs(1) + TICK_MAX).await;
@@ -288,13 +288,13 @@ async fn a_slow_peer_is_closed_late_or_sooner_when_memory_is_short() {
     client.send(1, &[LARGE]).await;
     client.settle().await;
     let _short = client.main.try_take(60 << 20).unwrap();
-    client.is_closed_soon().await;
+    client.closes_soon().await;
 
     let mut client = connect();
     client.send(1, &[LARGE]).await;
     client.settle().await;
     client.service.is_short.store(true, Ordering::Relaxed);
-    client.is_closed_soon().await;
+    client.closes_soon().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("object_log::closed", "only in a broker that ends in good order"),
     ("file_log::registered", "only after a write that failed"),
     ("tiered::upload_unclear", "only after an error of the store"),
+    ("upkeep::compacted", "this load has no keys; a crash at any moment of upkeep is in the tests of upkeep"),
+    ("etcd::before_commit", "only with etcd"),
+    ("etcd::after_commit", "only with etcd"),
 ];
 
 /// How long a broker is given to reach a point.

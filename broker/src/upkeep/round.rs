@@ -49,7 +49,7 @@ impl Worker {
             self.dropped = false;
             return Ok(false);
         }
-        let objects = self.place(&mut plans, taken.first().map(|(id, _)| *id)).await?;
+        self.place(&mut plans, taken.first().map(|(id, _)| *id)).await?;
         fail::fail_point!("upkeep::tiered");
         let kind = self.parts.manifest.advice();
         if kind == Commit::Change {
@@ -59,7 +59,7 @@ impl Worker {
         let unnamed = self.parts.manifest.commit(&change, kind).await?;
         fail::fail_point!("upkeep::committed");
         let old_parts = unnamed.iter().map(|part| object::manifest(part.log, part.number)).collect();
-        self.settle(position, &taken, plans, &gone, objects, old_parts);
+        self.settle(position, &taken, plans, &gone, old_parts);
         Ok(!taken.is_empty())
     }
 
@@ -109,8 +109,9 @@ impl Worker {
         self.committed.keys().filter(|id| !open(id)).copied().collect()
     }
 
-    /// Tiers the fresh runs of all partitions, or of those where it is worth it.
-    async fn place(&mut self, plans: &mut [Plan], first: Option<FragmentId>) -> Result<Vec<FragmentId>> {
+    /// Tiers the fresh runs of all partitions, or of those where it is worth it. The objects count as referred to from here
+    /// on, so that they go if nothing comes of them.
+    async fn place(&mut self, plans: &mut [Plan], first: Option<FragmentId>) -> Result<()> {
         let mut places = Vec::new();
         let mut jobs = Vec::new();
         for (place, plan) in plans.iter().enumerate() {
@@ -125,7 +126,7 @@ impl Worker {
             }
         }
         if jobs.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let began = Instant::now();
         // The oldest of them comes first.
@@ -147,7 +148,7 @@ impl Worker {
         for (place, runs) in places.into_iter().zip(rewritten.runs) {
             plans[place].placed = runs;
         }
-        Ok(rewritten.objects)
+        Ok(())
     }
 
     /// What cannot be read must not hold up everybody else: it stays where it is, and so does what its partitions have.
@@ -206,7 +207,6 @@ impl Worker {
         taken: &[(FragmentId, u64)],
         plans: Vec<Plan>,
         gone: &[TopicPartition],
-        objects: Vec<FragmentId>,
         old_parts: Vec<object_store::path::Path>,
     ) {
         let mut dropped = !gone.is_empty() || self.dropped;
@@ -230,7 +230,6 @@ impl Worker {
         self.position = position;
         self.parts.partitions.backlog().forget(taken.len());
         self.parts.partitions.reader().tail().forget_before(position);
-        self.referenced.extend(objects);
         self.referenced.extend(taken.iter().map(|(id, _)| self.parts.logs.unit(*id)));
         self.dropped = false;
         self.last_commit = Some(Instant::now());

@@ -138,7 +138,7 @@ impl Identity {
         self.instance_id.as_deref().unwrap_or(&self.member_id)
     }
 
-    /// Fine if the broker of this session coordinates the group.
+    /// Fine if the broker of this connection coordinates the group.
     pub async fn find_coordinator(&self, session: &Session) -> Result<(), Refusal> {
         let version = self.versions.find;
         let request = if version >= 4 {

@@ -45,7 +45,7 @@ struct Lane {
     next_sequence: i32,
     /// In order of their sequences.
     unacked: VecDeque<Batch>,
-    /// How many of `unacked` were sent in this session.
+    /// How many of `unacked` were sent on this connection.
     sent: usize,
 }
 

@@ -27,6 +27,7 @@ mod s3;
 mod flat;
 mod recovery;
 mod replay;
+mod tiering;
 
 const CONNECTIONS: usize = 4;
 /// As many as Java's producer.
@@ -56,6 +57,8 @@ pub enum Section {
     S3,
     /// The same load on few and on many partitions, on S3. Woodpecker alone.
     Flat,
+    /// The same load while nothing is tiered and while everything is, on S3. Woodpecker alone.
+    Tiering,
     /// Start after kill -9, in a folder and on S3. Woodpecker alone.
     Recovery,
     /// Old data read from S3, alone and while new data is produced and followed.
@@ -65,7 +68,7 @@ pub enum Section {
 impl Section {
     /// Whether it is about Woodpecker only, on an S3 server.
     fn is_alone(self) -> bool {
-        matches!(self, Self::S3 | Self::Flat | Self::Recovery | Self::Replay)
+        matches!(self, Self::S3 | Self::Flat | Self::Tiering | Self::Recovery | Self::Replay)
     }
 }
 
@@ -178,6 +181,9 @@ impl Run {
         }
         if wants(Section::Flat) {
             self.flat()?;
+        }
+        if wants(Section::Tiering) {
+            self.tiering()?;
         }
         if wants(Section::Recovery) {
             self.recovery()?;

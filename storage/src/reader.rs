@@ -59,13 +59,14 @@ pub struct ReaderOptions {
 }
 
 impl ReaderOptions {
-    /// Shares of all the memory that a broker may use: a 16th for indexes, a 32nd for the near lane, and three for the
-    /// cold one.
+    /// Shares of all the memory that a broker may use, at most: a 16th for indexes, a 32nd for the near lane, and a quarter
+    /// for the cold one. It is what is on its way at a time that makes a replay fast where a store answers late, and nobody
+    /// else goes without: what is short is given back.
     pub fn of_memory(memory_bytes: usize) -> Self {
         Self {
             index_cache_bytes: memory_bytes / 16,
             near: LaneOptions::of(memory_bytes / 32, 16),
-            cold: LaneOptions::of(memory_bytes / 32 * 3, 32),
+            cold: LaneOptions::of(memory_bytes / 4, 32),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::api::Table;
 use crate::broker::{Broker, RECOMPRESSIONS};
 use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::listener::{Server, ServerOptions};
+use crate::metrics::{Metrics, Sample, SampleKind};
 use crate::ownership::{Loss, Ownership};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
@@ -56,6 +57,7 @@ impl Node {
 
         let ownership = Ownership::new();
         let partitions = Arc::new(Partitions::new(config.clone(), reader, ownership.clone()));
+        show_untiered(&parts.metrics, &partitions);
         let found = replay(&taken, &parts.tiered(), &topics, &partitions).await?;
 
         let sink: Arc<dyn DurableSink> = partitions.clone();
@@ -163,6 +165,18 @@ fn give_memory_back(reader: &Reader, writing: Arc<OnceLock<Weak<dyn Log>>>) -> A
         }
         has_given
     })
+}
+
+/// Shows how far upkeep is behind.
+fn show_untiered(metrics: &Metrics, partitions: &Arc<Partitions>) {
+    let partitions = Arc::downgrade(partitions);
+    let bytes = move || partitions.upgrade().map_or(0, |partitions| partitions.backlog().bytes());
+    metrics.sampled(
+        "untiered_bytes",
+        "Bytes of record batches that the manifest does not have yet",
+        SampleKind::Gauge,
+        move || vec![Sample { labels: Vec::new(), value: bytes() }],
+    );
 }
 
 /// Begins to look after what was and will be acknowledged.

@@ -25,10 +25,13 @@ use crate::{
     wire::{Connection, failed},
 };
 
-const PUT_DELAY: Duration = Duration::from_millis(100);
-const GET_DELAY: Duration = Duration::from_millis(30);
-/// No limit, and one that leaves the processors idle most of the time.
-const LIMITS: [u64; 2] = [0, 100_000_000];
+pub(super) const PUT_DELAY: Duration = Duration::from_millis(100);
+pub(super) const GET_DELAY: Duration = Duration::from_millis(30);
+/// Two that leave processors idle, and none, where they are what is shared out.
+const LIMITS: [u64; 3] = [100_000_000, 200_000_000, 0];
+/// What is old has been tiered: everything is, at once.
+const TIERED: (&str, &str) = ("WOODPECKER_TIER_INTERVAL_MS", "1000");
+const TIERED_WITHIN: Duration = Duration::from_secs(60);
 const PARTITIONS: usize = 16;
 const BATCH_BYTES: usize = 256 << 10;
 /// What one GET of the broker brings at most, and as many as it has on their way.
@@ -58,9 +61,10 @@ impl Run {
             direct.remove()?;
         }
         let caption = format!(
-            "Aims: 0.9 of plain GETs; 1.2 times the quiet p99. S3 server: {}. Plain GETs: {} MiB each, {PARALLEL} at a time, \
+            "Aims, where a limit of the store leaves the processors idle: 0.9 of plain GETs; 1.2 times the quiet p99. S3 \
+             server: {}. Plain GETs: {} MiB each, {PARALLEL} at a time, \
              of the same objects, by the broker's own S3 client. Replay: {CONNECTIONS} consumers, {PARTITIONS} partitions, \
-             nothing of it in memory at first. The fixed load: {PRODUCED_PER_S} records of 1 KiB per second, latencies from \
+             everything tiered, nothing of it in memory at first. The fixed load: {PRODUCED_PER_S} records of 1 KiB per second, latencies from \
              when each was due to its acknowledgement, and to its arrival at a consumer. Servers, proxy and clients share \
              the machine.",
             bucket.server_name,
@@ -72,10 +76,10 @@ impl Run {
 
     fn replay_at(&mut self, direct: &Place, place: &Place, limit: u64) -> io::Result<()> {
         let named = |what: &str| match limit {
-            0 => what.to_owned(),
+            0 => format!("{what}, store without a limit"),
             limit => format!("{what}, store of {} MB/s", limit / 1_000_000),
         };
-        // Written without delays; then everything that was in memory is gone.
+        // Written without delays, and tiered; then everything that was in memory is gone.
         let case = Case {
             kind: Kind::Fetch,
             partitions: PARTITIONS,
@@ -83,9 +87,10 @@ impl Run {
             batch_bytes: BATCH_BYTES,
         };
         let old = self.load(case, self.plan.store_bytes);
-        let server = self.woodpecker_at(direct, &[])?;
+        let server = self.woodpecker_at(direct, &[TIERED])?;
         Connection::open(server.address)?.create_topic(&old.topic, PARTITIONS)?;
         load::produce(server.address, &old)?;
+        wait_until_tiered(&server)?;
         drop(server);
         let server = self.woodpecker_at(place, &[])?;
         let live = self.topic();
@@ -162,6 +167,17 @@ impl Run {
         self.entry(Sheet::Replay, &named("fixed load, during a replay"), round, &row);
         Ok(())
     }
+}
+
+fn wait_until_tiered(server: &Server) -> io::Result<()> {
+    let since = now();
+    while Metrics::read(server.http())?.sum("woodpecker_untiered_bytes", &[]) > 0.0 {
+        if now() - since > TIERED_WITHIN {
+            return Err(failed("what was produced is not tiered in time"));
+        }
+        pause(SETTLE);
+    }
+    Ok(())
 }
 
 /// Produces at the fixed rate, and follows.

@@ -16,6 +16,8 @@ pub enum Sheet {
     Flat,
     /// PUTs by what they are for, at full load.
     Load,
+    /// What producers wait while everything is tiered.
+    Tiering,
     /// Start after kill -9.
     Recovery,
     /// Old data read from S3 while new data is produced and followed.
@@ -23,7 +25,8 @@ pub enum Sheet {
 }
 
 impl Sheet {
-    const ALL: [Self; 6] = [Self::Throughput, Self::Latency, Self::Flat, Self::Load, Self::Recovery, Self::Replay];
+    const ALL: [Self; 7] =
+        [Self::Throughput, Self::Latency, Self::Flat, Self::Load, Self::Tiering, Self::Recovery, Self::Replay];
 
     fn name(self) -> &'static str {
         match self {
@@ -31,6 +34,7 @@ impl Sheet {
             Self::Latency => "s3-latency",
             Self::Flat => "flat",
             Self::Load => "s3-load",
+            Self::Tiering => "tiering",
             Self::Recovery => "recovery",
             Self::Replay => "replay",
         }
@@ -42,6 +46,7 @@ impl Sheet {
             Self::Latency => "produce on S3, each PUT 100 ms longer",
             Self::Flat => "the same load on S3",
             Self::Load => "PUTs per flush_bytes produced, at full load",
+            Self::Tiering => "a fixed load on S3, each PUT 100 ms and each GET 30 ms longer",
             Self::Recovery => "kill -9 and start",
             Self::Replay => "replay of old data from S3, each PUT 100 ms and each GET 30 ms longer",
         }

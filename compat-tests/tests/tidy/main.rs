@@ -60,6 +60,11 @@ fn no_test_is_ignored() {
 }
 
 #[test]
+fn properties_write_no_files() {
+    clean(rules::written_regressions(&tree()));
+}
+
+#[test]
 fn no_forbidden_words() {
     clean(rules::forbidden_words(&tree()));
 }

@@ -58,6 +58,15 @@ fn an_ignored_test_is_found() {
 }
 
 #[test]
+fn properties_that_write_files_are_found() {
+    let block = |first: &str| format!("proptest! {{\n    {first}\n    fn f() {{}}\n}}\n");
+    let quiet = block("// Why.\n    #![proptest_config(ProptestConfig { failure_persistence: None, ..X })]");
+    complains(&rules::written_regressions(&rust("meta/src/a.rs", &block("#[test]"))), "a.rs:1: ");
+    complains(&rules::written_regressions(&rust("meta/src/a.rs", &(quiet.clone() + &block("#[test]")))), "a.rs:6: ");
+    silent(rules::written_regressions(&rust("meta/src/a.rs", &quiet)));
+}
+
+#[test]
 fn forbidden_words_are_found() {
     for word in [["/ro", "ot/x"], ["// TO", "DO: x"], ["https://crates", ".io/x"], ["X", "XX"], ["to", "do!()"]] {
         complains(&rules::forbidden_words(&rust("a.md", &word.concat())), "a.md:1: ");

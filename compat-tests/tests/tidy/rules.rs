@@ -120,6 +120,23 @@ pub fn ignored_tests(sources: &[Source]) -> Vec<String> {
     complaints
 }
 
+/// A property that fails must not write a file into the tree.
+pub fn written_regressions(sources: &[Source]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for source in sources.iter().filter(|s| s.is_rust()) {
+        for (at, _) in source.code.match_indices("proptest! {") {
+            // The block's own first line, after comments.
+            let mut lines = source.code[at..].lines().skip(1).map(str::trim_start);
+            let first = lines.find(|line| !line.is_empty()).unwrap_or("");
+            if !(first.starts_with("#![proptest_config(") && first.contains("failure_persistence: None")) {
+                let line = line_of(&source.code, at);
+                complaints.push(format!("{}:{line}: properties without failure_persistence: None", source.path));
+            }
+        }
+    }
+    complaints
+}
+
 pub fn forbidden_words(sources: &[Source]) -> Vec<String> {
     let mut complaints = Vec::new();
     for source in sources.iter().filter(|s| s.path != "Cargo.lock" && s.path != "LICENSE") {

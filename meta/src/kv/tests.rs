@@ -60,6 +60,8 @@ fn model_apply(model: &mut Model, revision: &mut u64, ops: &[Op]) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn behaves_as_the_model(txns in prop::collection::vec(txn(), 0..40)) {
         let (mut kv, mut model, mut revision) = (Kv::default(), Model::new(), 0);

@@ -204,6 +204,8 @@ fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_entries_come_back(entries in any_entries()) {
         let fragment = build(entries.clone());

@@ -149,6 +149,8 @@ fn id_of(step: &Step) -> i32 {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// However partitions grow, are merged, truncated and deleted: what is read back is what a plain list says, whether
     /// it was written as changes or as one base.
     #[test]

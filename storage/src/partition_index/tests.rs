@@ -130,6 +130,8 @@ fn a_run_costs_about_a_hundred_bytes() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// The index answers as a scan over all runs does, however far the log start has moved.
     #[test]
     fn answers_like_a_scan(
@@ -211,6 +213,8 @@ fn merged(runs: &[Run], fragment: u64) -> Vec<Run> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// However runs come, are merged and go: the index answers as a plain list of runs does.
     #[test]
     fn merging_changes_nothing_else(steps in steps(), timestamp in 0..55_i64, epoch in 0..8_i32) {

@@ -79,6 +79,8 @@ fn what_is_of_little_use_is_written_anew() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever the lengths: what is chosen are neighbours that have room in one object, merging comes to an end, and few
     /// objects are left between those that are as long as they get.
     #[test]

@@ -41,12 +41,16 @@ impl Drop for Switch {
 }
 
 impl Stop {
+    pub fn is_thrown(&self) -> bool {
+        self.0.thrown.load(Ordering::SeqCst)
+    }
+
     /// Returns once the switch is thrown. May be dropped while it waits.
     pub async fn stopped(&self) {
         let mut waiting = std::pin::pin!(self.0.waiting.notified());
         // Before the look, so that nothing is missed between the two.
         waiting.as_mut().enable();
-        if !self.0.thrown.load(Ordering::SeqCst) {
+        if !self.is_thrown() {
             waiting.await;
         }
     }

@@ -8,6 +8,7 @@
 //!   manifest can refer to: objects of incarnations before our own that ours does not name.
 //! - All changes of the manifest are made here, one after another.
 //! - While any partition is damaged nothing is checkpointed or deleted: what it consists of is not known.
+//! - An orderly end leaves no upload in parts behind, unless the store does not answer in time.
 //! - Nothing is polled: the task sleeps until fragments have come, something was dropped, or a known time has come.
 
 mod doomed;
@@ -17,6 +18,8 @@ mod retention;
 mod filter;
 
 mod rewrite;
+
+mod uploads;
 
 mod join;
 
@@ -53,6 +56,7 @@ use crate::topics::Topics;
 use self::doomed::Doomed;
 use self::join::{Joiner, Limits};
 use self::merge::Merge;
+use self::uploads::{End, Uploads, uploads};
 
 /// Pause after a failure; doubles up to the other.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -98,14 +102,27 @@ pub struct Found {
     pub history: Vec<(u64, LogRecord)>,
 }
 
-/// The running task. Dropping it stops it: like a crash, that leaves orphans at most.
+/// The running task. Dropping it stops it like a crash: that leaves orphans at most, and uploads in parts that nobody ends.
 pub struct Upkeep {
     task: JoinHandle<()>,
+    end: End,
 }
 
 impl Upkeep {
     pub fn start(parts: UpkeepParts) -> Self {
-        Self { task: tokio::spawn(Worker::new(parts).run()) }
+        let (end, uploads) = uploads();
+        Self { task: tokio::spawn(Worker::new(parts, uploads).run()), end }
+    }
+
+    /// Ends it in good order: nothing is begun any more, uploads in parts are given up, and all else is dropped as it is.
+    pub async fn end(mut self) {
+        let none_left = self.end.given_up().await;
+        if none_left.is_none() {
+            tracing::warn!("the store does not answer: parts of an upload that was given up may stay behind");
+        }
+        self.task.abort();
+        // The only errors there can be are the one just asked for, and a panic that was shown already.
+        let _ended = (&mut self.task).await;
     }
 }
 
@@ -132,6 +149,7 @@ struct Worker {
     /// The next number of a tiered object.
     numbers: Arc<AtomicU64>,
     merging: Option<Merge>,
+    uploads: Uploads,
     /// Of what was merged since the start: the youngest of what it consists of. An object's number tells its age
     /// otherwise, and nearly so after the next start.
     ages: BTreeMap<FragmentId, FragmentId>,
@@ -166,7 +184,7 @@ fn at_ms(at_ms: i64, now_ms: i64, least: Duration) -> Instant {
 }
 
 impl Worker {
-    fn new(mut parts: UpkeepParts) -> Self {
+    fn new(mut parts: UpkeepParts, uploads: Uploads) -> Self {
         let found = std::mem::take(&mut parts.found);
         parts.found.history = found.history;
         let mut referenced = found.referenced;
@@ -184,6 +202,7 @@ impl Worker {
             doomed: Doomed::default(),
             numbers: Arc::default(),
             merging: None,
+            uploads,
             ages: BTreeMap::new(),
             merge_due: Some(Instant::now()),
             compaction_due: Some(Instant::now()),
@@ -296,6 +315,7 @@ impl Worker {
             objects: self.parts.objects.clone(),
             budget: self.parts.budget.clone(),
             numbers: self.numbers.clone(),
+            uploads: self.uploads.clone(),
             log: self.parts.log,
             incarnation: self.parts.incarnation,
             limits: Limits::of(&self.parts.config, &self.parts.budget, self.parts.in_place),

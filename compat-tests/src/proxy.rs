@@ -29,9 +29,26 @@ pub struct Faults {
     pub puts: AtomicU64,
     pub put_bytes: AtomicU64,
     pub other_requests: AtomicU64,
+    /// Uploads in parts that the server was asked to begin, to complete, and to give up.
+    pub uploads_begun: AtomicU64,
+    pub uploads_completed: AtomicU64,
+    pub uploads_given_up: AtomicU64,
     pub puts_in_flight: AtomicU64,
     pub most_puts_in_flight: AtomicU64,
     narrow: Mutex<()>,
+}
+
+impl Faults {
+    fn count_upload(&self, request: &Message) {
+        let query = request.target().split_once('?').map_or("", |(_, query)| query);
+        let counter = match (request.method(), query) {
+            ("POST", query) if query.starts_with("uploads") => &self.uploads_begun,
+            ("POST", query) if query.contains("uploadId=") => &self.uploads_completed,
+            ("DELETE", query) if query.contains("uploadId=") => &self.uploads_given_up,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A listening proxy. It serves until the runtime ends.
@@ -65,6 +82,7 @@ async fn exchange(mut client: TcpStream, upstream: &str, faults: &Faults) -> io:
     let Some(request) = Message::read(&mut client).await? else { return Ok(()) };
     if request.method() != "PUT" {
         faults.other_requests.fetch_add(1, Ordering::Relaxed);
+        faults.count_upload(&request);
         return forward(client, upstream, &request, faults, false).await;
     }
     let now = faults.puts_in_flight.fetch_add(1, Ordering::Relaxed) + 1;

@@ -2,10 +2,12 @@
 //! of that, and what nobody wants any more is gone from the storage.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compat_tests::clients::{self, LIMIT, assign, read_all, watermarks};
 use compat_tests::process::{Broker, Launch};
+use compat_tests::proxy::Proxy;
 use compat_tests::s3::{self, Prefix};
 use compat_tests::wait::until;
 use futures::TryStreamExt;
@@ -215,6 +217,37 @@ async fn objects_of_a_bucket_are_merged() {
     assert_complete(&launch.kafka, "t", 3, 12_000).await;
     let _broker = killed_and_started(broker).await;
     assert_complete(&launch.kafka, "t", 3, 12_000).await;
+}
+
+/// Told to stop while it writes a long object, a broker gives it up: no listing would ever show what it left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_leaves_no_upload_behind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = s3::prefix().await;
+    let proxy = Proxy::before(&prefix.endpoint).await.expect("a proxy");
+    let launch =
+        prefix.through(&proxy.address).on(Launch::new(folder.path())).busy_upkeep().set("flush_interval_ms", 5);
+    let launch =
+        launch.set("tier_bytes", 1_000_000).set("tier_object_bytes", 1_000_000).set("tier_interval_ms", 60_000);
+    let launch = launch.set("merge_object_bytes", 64 << 20).set("merge_part_bytes", 5 << 20);
+    let mut broker = launch.start().await;
+    create(&launch.kafka, "t", 3, &[]).await;
+    let seen = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let faults = &proxy.faults;
+    let under_way = || seen(&faults.uploads_begun) - seen(&faults.uploads_completed) - seen(&faults.uploads_given_up);
+    // Long enough to be seen, and to be told to stop meanwhile.
+    faults.put_delay_ms.store(150, Ordering::Relaxed);
+    let kafka = launch.kafka.clone();
+    let producing = tokio::spawn(async move { produce(&kafka, "t", 3, 0..20_000).await });
+    until("an object is being written in parts", LIMIT, async || under_way() > 0).await;
+    broker.terminate();
+    assert_eq!(broker.wait(LIMIT).await, Some(0), "it stopped in good order");
+    assert_eq!(under_way(), 0);
+    assert!(seen(&faults.uploads_given_up) > 0, "one was given up");
+    faults.put_delay_ms.store(0, Ordering::Relaxed);
+    let _broker = broker.again().await;
+    producing.await.expect("everything is acknowledged");
+    assert_complete(&launch.kafka, "t", 3, 20_000).await;
 }
 
 /// A folder has the same objects, of what was too short to stay where it was.

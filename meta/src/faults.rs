@@ -158,6 +158,7 @@ struct State {
     unavailable_until: Option<Instant>,
     down: bool,
     refuses_suffixes: bool,
+    open_uploads: usize,
     counts: Counts,
 }
 
@@ -186,6 +187,7 @@ impl FaultStore {
             unavailable_until: None,
             down: false,
             refuses_suffixes: false,
+            open_uploads: 0,
             counts: Counts::default(),
         };
         Self { inner, state: Arc::new(Mutex::new(state)), random, cut: Arc::default() }
@@ -239,6 +241,11 @@ impl FaultStore {
 
     pub fn counts(&self) -> Counts {
         self.state.lock().counts
+    }
+
+    /// Uploads that were begun, and neither completed nor given up: what a real store keeps, and no listing shows.
+    pub fn open_uploads(&self) -> usize {
+        self.state.lock().open_uploads
     }
 
     /// Writes that were reported as failed and have not landed yet.

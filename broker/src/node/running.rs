@@ -135,13 +135,12 @@ impl Node {
         }
     }
 
-    /// Finishes what was begun, makes it durable, seals the log.
+    /// Finishes what clients have begun, makes it durable, seals the log. What upkeep has begun goes on at the next start.
     async fn shut_down(self) -> Ended {
         tracing::info!("draining");
         // Members of groups would wait for each other for longer than anybody wants to wait for them.
         self.broker.coordinator.shut_down();
-        self.server.drain().await;
-        drop(self.upkeep);
+        tokio::join!(self.server.drain(), self.upkeep.end());
         self.broker.partitions.resign("the broker is shutting down");
         let closed = self.log.close().await;
         self.meta.close().await;

@@ -10,6 +10,7 @@
 //!   All of it is paid for before anything is read.
 //! - Nothing refers to what is written until the caller commits it; after an error it is an orphan, which the caller is
 //!   told of.
+//! - An upload that comes to nothing is given up, also when upkeep ends in good order.
 
 mod sources;
 
@@ -25,6 +26,7 @@ use storage::fragment::{DecodeError, TieredBuilder, TieredLayout, decode_run_ind
 use storage::tiered::{Parts, TieredObjects, Upload};
 
 use super::rewrite::{self, Job, Rewritten};
+use super::uploads::Uploads;
 use crate::config::{BrokerConfig, LEAST_PART_BYTES};
 
 use self::sources::{Piece, Sources, window_bytes};
@@ -55,6 +57,7 @@ pub struct Joiner {
     pub budget: Budget,
     /// The next number of a tiered object.
     pub numbers: Arc<AtomicU64>,
+    pub uploads: Uploads,
     pub log: u64,
     pub incarnation: Incarnation,
     pub limits: Limits,
@@ -198,11 +201,14 @@ impl Joiner {
     }
 
     async fn write(&self, plan: &Plan) -> Result<()> {
+        let _under_way = self.uploads.begin().await?;
+        // Once the store was asked for it, it must be known by which name it can be given up.
         let mut upload = self.objects.begin(&plan.layout, self.limits.parts).await?;
-        let written = match self.copy(plan, &mut upload).await {
-            Ok(()) => upload.finish(&plan.layout).await,
-            Err(error) => Err(error),
+        let whole = async {
+            self.copy(plan, &mut upload).await?;
+            upload.finish(&plan.layout).await
         };
+        let written = self.uploads.unless_ended(whole).await;
         if written.is_err() {
             upload.abort().await;
         }

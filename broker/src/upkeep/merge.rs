@@ -85,6 +85,8 @@ impl Worker {
                 self.referenced.extend(begun);
                 match outcome {
                     Ok(rewritten) => self.commit_merge(&merge, &jobs, rewritten).await?,
+                    // Upkeep ends.
+                    Err(error @ Error::Closed { .. }) => return Err(error),
                     Err(error) => self.merge_failed(&merge, &error),
                 }
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use meta::faults::FaultPlan;
+use meta::faults::{Fault, FaultPlan, Operation};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use storage::log::Outcome;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::*;
+use crate::node::Ended;
 use crate::partition::Partition;
 
 use self::rig::{Rig, Running, objects, runs};
@@ -256,6 +257,52 @@ async fn a_crash_at_any_moment_changes_nothing() {
         }
         assert!(merged > 0, "seed {seed}: something was tiered");
     }
+}
+
+/// A broker whose rounds and merges write in parts most of the time, to a bucket that takes its time.
+async fn writing_in_parts(seed: u64) -> (Rig, Running) {
+    let mut config = scaled();
+    config.tail_bytes = 0;
+    config.flush_interval = ms(10);
+    config.tier.bytes = 2_000;
+    config.tier.merge_object_bytes = 40_000;
+    config.tier.merge_part_bytes = 200;
+    let rig = Rig::new(seed, config);
+    let (running, _) = rig.start().await;
+    let topic = running.create("t", 4, &[]).await;
+    let all: Vec<_> = (0..4).map(|number| running.partition(topic, number)).collect();
+    rig.bucket.set_plan(FaultPlan::slow(ms(5)..=ms(40)));
+    for number in 0..20 + rig.random.next_u64() % 60 {
+        running.append(&all[number as usize % 4], 1, 150).await;
+    }
+    (rig, running)
+}
+
+/// Whatever upkeep is at when a broker is told to stop: it leaves no upload in the bucket, where no listing shows it.
+#[tokio::test(start_paused = true)]
+async fn a_stop_gives_up_what_is_being_written_in_parts() {
+    let mut interrupted = 0;
+    for seed in 0..20 {
+        let (rig, running) = writing_in_parts(seed).await;
+        interrupted += rig.bucket.open_uploads();
+        assert_eq!(running.stop().await, Ended::Drained, "seed {seed}");
+        assert_eq!(rig.bucket.open_uploads(), 0, "seed {seed}");
+    }
+    assert!(interrupted >= 5, "{interrupted} were under way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_bucket_that_does_not_answer() {
+    let (rig, running) = writing_in_parts(50).await;
+    while rig.bucket.open_uploads() == 0 {
+        sleep(ms(1)).await;
+    }
+    // Whatever comes first: that it is given up, or that the next one is begun.
+    rig.bucket.script(Operation::Other, "tiered", 0, Fault::Hang);
+    let began = Instant::now();
+    assert_eq!(running.stop().await, Ended::Drained);
+    assert_eq!(rig.bucket.scripts_left(), 0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 fn ms(ms: u64) -> Duration {

@@ -53,7 +53,8 @@ impl ObjectStore for FaultStore {
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.pass(Operation::Other, location.as_ref()).await?;
         let inner = self.inner.put_multipart_opts(location, opts).await?;
-        Ok(Box::new(FaultyUpload { inner, store: self.clone(), location: location.clone() }))
+        self.state.lock().open_uploads += 1;
+        Ok(Box::new(FaultyUpload { inner, store: self.clone(), location: location.clone(), is_open: true }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -125,6 +126,19 @@ struct FaultyUpload {
     inner: Box<dyn MultipartUpload>,
     store: FaultStore,
     location: Path,
+    is_open: bool,
+}
+
+impl FaultyUpload {
+    async fn land(&mut self) -> Result<PutResult> {
+        let result = self.inner.complete().await?;
+        self.ended();
+        Ok(result)
+    }
+
+    fn ended(&mut self) {
+        self.store.state.lock().open_uploads -= usize::from(std::mem::take(&mut self.is_open));
+    }
 }
 
 #[async_trait]
@@ -145,13 +159,13 @@ impl MultipartUpload for FaultyUpload {
         sleep(before + after).await;
         self.store.land_due().await;
         match fault {
-            None | Some(Fault::TruncatedGet | Fault::BitFlip) => self.inner.complete().await,
+            None | Some(Fault::TruncatedGet | Fault::BitFlip) => self.land().await,
             Some(Fault::LandThenError | Fault::LandThenAlreadyExists) => {
-                self.inner.complete().await?;
+                self.land().await?;
                 Err(broken("the reply was lost"))
             }
             Some(Fault::LandThenHang) => {
-                self.inner.complete().await?;
+                self.land().await?;
                 std::future::pending().await
             }
             Some(fault) => Err(failed(fault, &self.location).await),
@@ -160,7 +174,9 @@ impl MultipartUpload for FaultyUpload {
 
     async fn abort(&mut self) -> Result<()> {
         self.store.pass(Operation::Other, self.location.as_ref()).await?;
-        self.inner.abort().await
+        self.inner.abort().await?;
+        self.ended();
+        Ok(())
     }
 }
 

@@ -29,10 +29,13 @@ fn laid_out(number: u64, entries: i64) -> (TieredLayout, Vec<Vec<u8>>) {
 
 async fn written(objects: &TieredObjects, layout: &TieredLayout, entries: &[Vec<u8>], part_bytes: usize) -> Result<()> {
     let mut upload = objects.begin(layout, Parts { bytes: part_bytes, allowed: true, reads_back: true }).await?;
-    for entry in entries {
-        upload.push(entry).await?;
-    }
-    let outcome = upload.finish(layout).await;
+    let whole = async {
+        for entry in entries {
+            upload.push(entry).await?;
+        }
+        upload.finish(layout).await
+    };
+    let outcome = whole.await;
     upload.abort().await;
     outcome
 }
@@ -67,11 +70,18 @@ async fn what_was_given_up_is_not_there() {
     for entry in &entries[..15] {
         upload.push(entry).await.unwrap();
     }
+    assert_eq!(store.open_uploads(), 1);
     upload.abort().await;
+    assert_eq!(store.open_uploads(), 0);
     assert!(objects.list().await.unwrap().fragments.is_empty());
+    // The head alone is longer than a part: it fails while the upload is begun.
+    store.script(Operation::Part, "tiered", 0, Fault::FailBefore);
+    written(&objects, &layout, &entries, 30).await.unwrap_err();
+    assert_eq!(store.open_uploads(), 0);
     store.script(Operation::Part, "tiered", 1, Fault::FailBefore);
     let failed = written(&objects, &layout, &entries, 500).await.unwrap_err();
     assert_eq!(failed.kind(), meta::error::ErrorKind::Retriable, "{failed}");
+    assert_eq!(store.open_uploads(), 0);
     assert!(objects.list().await.unwrap().fragments.is_empty());
 }
 

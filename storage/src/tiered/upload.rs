@@ -7,8 +7,8 @@
 //!   the log in it has never used before.
 //! - In memory are two parts at most: one that is being filled and one that is being sent.
 //!
-//! What a crash leaves of an upload is no object: nothing lists it, and the store keeps its parts until a rule of the
-//! bucket ends it (S3: `AbortIncompleteMultipartUpload`), or, in a folder, until the next start.
+//! What is neither finished nor aborted (after a crash) is no object: nothing lists it, and the store keeps its parts until
+//! a rule of the bucket ends it (S3: `AbortIncompleteMultipartUpload`), or, in a folder, until the next start.
 
 use std::time::Duration;
 
@@ -82,8 +82,13 @@ impl TieredObjects {
             filling: BytesMut::with_capacity(room),
             sending: None,
         };
-        upload.push(&layout.head).await?;
-        Ok(upload)
+        match upload.push(&layout.head).await {
+            Ok(()) => Ok(upload),
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
     }
 }
 
@@ -128,7 +133,11 @@ impl Upload {
 
     /// Gives up: nothing of it is kept, if the store can be told. Also after a completion that failed, or may have.
     pub async fn abort(mut self) {
-        self.sending = None;
+        if let Some(mut sending) = self.sending.take() {
+            // The store must not hear of this part afterwards.
+            sending.0.abort();
+            let _given_up = (&mut sending.0).await;
+        }
         if let Some(mut parts) = self.parts.take()
             && let Err(error) = called("giving up", &self.key, parts.abort()).await
         {

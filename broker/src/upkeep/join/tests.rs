@@ -64,11 +64,15 @@ async fn sample(random: &Random) -> Sample {
 }
 
 fn joiner(store: &FaultStore, random: &Random) -> Joiner {
+    let (end, uploads) = super::super::uploads::uploads();
+    // Dropped, it would end them.
+    std::mem::forget(end);
     let pick = |of: [usize; 3]| of[(random.next_u64() % 3) as usize];
     Joiner {
         objects: TieredObjects::new(Arc::new(store.clone())),
         budget: Budget::new(1 << 30),
         numbers: Arc::default(),
+        uploads,
         log: 2,
         incarnation: SELF,
         limits: Limits {

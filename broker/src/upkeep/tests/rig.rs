@@ -22,7 +22,7 @@ use crate::batch::testing::{BatchSpec, RecordSpec};
 use crate::config::BrokerConfig;
 use crate::listener::{Listener, Stream};
 use crate::metrics::Metrics;
-use crate::node::{Metadata, Node, NodeParts};
+use crate::node::{Ended, Metadata, Node, NodeParts};
 use crate::partition::AppendResult;
 use crate::partition::Partition;
 use crate::partition::testing::valid_bytes;
@@ -158,6 +158,12 @@ impl Running {
             found.extend(whole.entries.iter().map(|(entry, pieces)| (entry.meta.base_offset, pieces.concat())));
         }
         Ok(found)
+    }
+
+    /// Stops it in good order.
+    pub async fn stop(self) -> Ended {
+        let (_stop, stopped) = tokio::sync::watch::channel(true);
+        self.node.run(stopped).await
     }
 
     /// Everything that costs as much as a PUT.

@@ -26,7 +26,7 @@ mod tests;
 
 mod backlog;
 
-pub use backlog::Backlog;
+pub use backlog::{Backlog, Most, Waiting};
 
 /// Told when this broker begins or ceases to lead a partition: coordinators load and unload on it. Must not block.
 pub trait LeadershipListener: Send + Sync {
@@ -240,6 +240,7 @@ impl DurableSink for Partitions {
         let bytes = fragment.index.runs.iter().map(|run| u64::from(run.run.length)).sum();
         let runs: Vec<_> = fragment.index.runs.iter().map(|run| (run.partition, run.run)).collect();
         self.reader.tail().push(fragment);
+        let count = runs.len();
         for (id, run) in runs {
             self.produced_bytes.fetch_add(u64::from(run.length), Ordering::Relaxed);
             let Some(partition) = self.get(id) else { continue };
@@ -249,7 +250,7 @@ impl DurableSink for Partitions {
             }
         }
         // Last: who takes it from there finds its runs in the partitions.
-        self.backlog.push(id, bytes);
+        self.backlog.push(id, bytes, count);
     }
 
     fn log_ended(&self, outcome: Outcome, why: &str) {

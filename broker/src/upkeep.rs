@@ -9,6 +9,9 @@
 //! - All changes of the manifest are made here, one after another.
 //! - While any partition is damaged nothing is checkpointed or deleted: what it consists of is not known.
 //! - An orderly end leaves no upload in parts behind, unless the store does not answer in time.
+//! - What is remembered of single runs, in a round and in a merge, is paid for, and so limited in number: of a round here
+//!   (`round_runs`), of a merge with the entries of the object that they go into. What there is once a partition is not, nor
+//!   is a manifest that is written anew: both are as long as what partitions remember all the time.
 //! - Nothing is polled: the task sleeps until fragments have come, something was dropped, or a known time has come.
 
 mod doomed;
@@ -56,6 +59,7 @@ use crate::topics::Topics;
 use self::doomed::Doomed;
 use self::join::{Joiner, Limits};
 use self::merge::Merge;
+use self::rewrite::RUN_MEMORY_BYTES;
 use self::uploads::{End, Uploads, uploads};
 
 /// Pause after a failure; doubles up to the other.
@@ -69,6 +73,9 @@ const LONGEST_ROUND: u64 = 4;
 const MOST_ROUNDS: usize = 8;
 /// The share of the memory that a run takes at most.
 const RUN_SHARE: usize = 8;
+/// The share of the memory that a round takes at most for what it remembers of runs; of the budget, which is smaller, it is
+/// half as much again.
+const ROUND_SHARE: usize = 32;
 /// If fragments are no shorter on the average than a round's this part, they are gathered beyond what the tail holds:
 /// reading them once more does not take many requests.
 const MANY_FRAGMENTS: u64 = 256;
@@ -300,6 +307,12 @@ impl Worker {
         round_bytes.max(from_memory.min(LONGEST_ROUND * round_bytes))
     }
 
+    /// A round has no more runs than it may remember, unless a single fragment has: then it has that one.
+    fn round_runs(&self) -> usize {
+        let of_budget = self.parts.budget.total_bytes() / ROUND_SHARE * 3 / 2;
+        (self.parts.config.memory_bytes / ROUND_SHARE).min(of_budget) / RUN_MEMORY_BYTES
+    }
+
     /// Runs are no longer than this: they are read whole, into a part of the memory that there is.
     fn run_bytes(&self, segment_bytes: u64) -> u64 {
         segment_bytes.min((self.parts.config.memory_bytes / RUN_SHARE) as u64)
@@ -354,7 +367,15 @@ impl Worker {
             self.merge().await?;
         }
         let overdue = |since: Instant| since + tier.interval <= Instant::now();
-        if self.parts.partitions.backlog().since().is_some_and(overdue) {
+        for number in 0..MOST_ROUNDS {
+            if !self.parts.partitions.backlog().since().is_some_and(overdue) {
+                break;
+            }
+            if number > 0 {
+                self.delete_due().await?;
+                self.merge().await?;
+            }
+            // All that there is; more than one only of very many runs.
             self.round(0, u64::MAX).await?;
         }
         let now = Instant::now();

@@ -208,7 +208,7 @@ pub async fn replay(
                     }
                 }
                 let bytes = index.runs.iter().map(|run| u64::from(run.run.length)).sum();
-                partitions.backlog().push(index.fragment, bytes);
+                partitions.backlog().push(index.fragment, bytes, index.runs.len());
                 Ok(())
             };
             taken.logs.read_indexes(*number, segment, from, end, &mut each).await.map_err(StartError::from_storage)?;

@@ -17,25 +17,38 @@ pub struct Backlog {
     enough: Notify,
 }
 
+/// A fragment that is not in the manifest yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: FragmentId,
+    /// Of its entries.
+    pub bytes: u64,
+    pub runs: usize,
+    /// When it came.
+    since: Instant,
+}
+
+/// How much is taken at a time, but for a first fragment that alone is more.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    pub bytes: u64,
+    pub runs: usize,
+}
+
 #[derive(Default)]
 struct State {
-    fragments: VecDeque<(FragmentId, u64)>,
+    fragments: VecDeque<Waiting>,
     bytes: u64,
-    /// When the oldest of them came.
-    since: Option<Instant>,
     wake_at_bytes: u64,
     dropped: bool,
 }
 
 impl Backlog {
-    pub fn push(&self, id: FragmentId, bytes: u64) {
+    pub fn push(&self, id: FragmentId, bytes: u64, runs: usize) {
         let mut state = self.state.lock();
-        state.fragments.push_back((id, bytes));
+        let first = state.fragments.is_empty();
+        state.fragments.push_back(Waiting { id, bytes, runs, since: Instant::now() });
         state.bytes += bytes;
-        let first = state.since.is_none();
-        if first {
-            state.since = Some(Instant::now());
-        }
         if first || state.bytes >= state.wake_at_bytes {
             drop(state);
             self.enough.notify_one();
@@ -55,20 +68,19 @@ impl Backlog {
 
     /// Since when there has been one.
     pub fn since(&self) -> Option<Instant> {
-        self.state.lock().since
+        self.state.lock().fragments.front().map(|oldest| oldest.since)
     }
 
-    /// The oldest ones, such that at least `keep_bytes` remain and no more than about `max_bytes` are taken (at least one).
-    /// They stay until `forget`.
-    pub fn oldest(&self, keep_bytes: u64, max_bytes: u64) -> Vec<(FragmentId, u64)> {
+    /// The oldest ones, such that at least `keep_bytes` remain and no more than that is taken, but for the first. They stay
+    /// until `forget`.
+    pub fn oldest(&self, keep_bytes: u64, most: Most) -> Vec<Waiting> {
         let state = self.state.lock();
-        let mut left = state.bytes;
-        let mut taken_bytes = 0;
-        let fits = |(_, bytes): &&(FragmentId, u64)| {
-            let fits = left - bytes >= keep_bytes && (taken_bytes == 0 || taken_bytes + bytes <= max_bytes);
-            left -= bytes;
-            taken_bytes += bytes;
-            fits
+        let (mut left, mut bytes, mut runs) = (state.bytes, 0, 0);
+        let mut is_first = true;
+        let fits = |next: &&Waiting| {
+            (left, bytes, runs) = (left - next.bytes, bytes + next.bytes, runs + next.runs);
+            let fits = bytes <= most.bytes && runs <= most.runs;
+            left >= keep_bytes && (std::mem::take(&mut is_first) || fits)
         };
         state.fragments.iter().take_while(fits).copied().collect()
     }
@@ -76,10 +88,8 @@ impl Backlog {
     /// They are in the manifest.
     pub fn forget(&self, count: usize) {
         let mut state = self.state.lock();
-        let bytes: u64 = state.fragments.drain(..count).map(|(_, bytes)| bytes).sum();
+        let bytes: u64 = state.fragments.drain(..count).map(|gone| gone.bytes).sum();
         state.bytes -= bytes;
-        // Those that remain are younger than that: all the better.
-        state.since = (!state.fragments.is_empty()).then(Instant::now);
     }
 
     /// A topic was deleted, the beginning of a partition has moved, or what decides about that was changed.
@@ -99,3 +109,6 @@ impl Backlog {
         self.enough.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

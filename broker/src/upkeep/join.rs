@@ -6,20 +6,22 @@
 //!
 //! Invariants:
 //! - An entry's bytes are compared with its checksum before they are written anew, and the checksum goes with them.
-//! - Memory: two parts, the windows, and the index of the object that is being written, whose entries are limited.
-//!   All of it is paid for before anything is read.
+//! - Memory: two parts, the windows, the index of the object that is being written, whose entries are limited, and what is
+//!   remembered of each run. All of it is paid for before anything is read (`pay`), but for the jobs themselves, which are
+//!   the caller's.
 //! - Nothing refers to what is written until the caller commits it; after an error it is an orphan, which the caller is
 //!   told of.
 //! - An upload that comes to nothing is given up, also when upkeep ends in good order.
 
 mod sources;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use meta::seams::Incarnation;
-use storage::budget::Budget;
+use storage::budget::{Budget, Permit};
 use storage::entry::{FragmentId, IndexedEntry, Run};
 use storage::error::Result;
 use storage::fragment::{DecodeError, TieredBuilder, TieredLayout, decode_run_index, entries_of, entry_checksum};
@@ -33,6 +35,9 @@ use self::sources::{Piece, Sources, window_bytes};
 
 /// What an entry of the object that is being written takes: once as it is, once encoded.
 const ENTRY_MEMORY_BYTES: usize = 160;
+/// What a run takes beside its job: a reference to it in a list that grows, its pieces, and the stretches that those lie in.
+const JOINED_RUN_BYTES: usize =
+    2 * size_of::<(&Run, usize)>() + size_of::<(Piece, usize)>() + 2 * size_of::<Range<u64>>();
 /// Of the memory, what a part takes at most; the windows take as much, and the index half of it.
 const SHARE: usize = 16;
 /// The same of the budget, which is smaller: one that joins in the background and one in a round leave enough to others.
@@ -64,12 +69,12 @@ pub struct Joiner {
 }
 
 /// One object: what it will be, and where its entries are now.
-struct Plan {
+struct Plan<'a> {
     layout: TieredLayout,
     /// Which job each of its runs belongs to.
     owners: Vec<usize>,
     /// Runs in the order in which their entries go into the object, with the number of them.
-    from: Vec<(Run, usize)>,
+    from: Vec<(&'a Run, usize)>,
 }
 
 /// The runs of all jobs, one after another.
@@ -122,27 +127,31 @@ impl Limits {
         let runs = || jobs.iter().flat_map(|job| &job.runs);
         let bytes: usize = runs().map(|run| run.length as usize + run.index_length as usize).sum();
         let entries: usize = runs().map(entries_of).sum();
-        let entries_bytes = self.entries.min(entries) * ENTRY_MEMORY_BYTES;
+        let entries_bytes = self.entries.min(entries) * ENTRY_MEMORY_BYTES + runs().count() * JOINED_RUN_BYTES;
         2 * self.parts.bytes.min(bytes) + self.windows_bytes.min(2 * bytes) + entries_bytes
     }
 }
 
 impl Joiner {
-    /// Jobs come in the order of their partitions, and have no filter. `begun`: every object that was begun, also if it
-    /// comes to nothing.
+    /// Pays for joining these, and for so much that the caller keeps.
+    pub async fn pay(&self, jobs: &[Job], kept_bytes: usize) -> Permit {
+        let bytes = self.limits.memory_bytes(jobs) + kept_bytes;
+        self.budget.take(bytes.min(self.budget.total_bytes())).await
+    }
+
+    /// Jobs come in the order of their partitions, have no filter, and are paid for. `begun`: every object that was begun,
+    /// also if it comes to nothing.
     pub async fn join(&self, jobs: &[Job], begun: &mut Vec<FragmentId>) -> Result<Rewritten> {
-        let memory_bytes = self.limits.memory_bytes(jobs).min(self.budget.total_bytes());
-        let _paid = self.budget.take(memory_bytes).await;
         let mut rewritten = Rewritten { runs: vec![Vec::new(); jobs.len()], objects: Vec::new() };
         let mut todo = Todo { jobs, owner: 0, run: 0 };
-        let pieces: Vec<Piece> = jobs.iter().flat_map(|job| &job.runs).map(index_piece).collect();
-        let mut indexes = self.sources(&pieces, self.limits.windows_bytes / INDEX_SHARE);
+        let pieces = jobs.iter().flat_map(|job| &job.runs).map(index_piece);
+        let mut indexes = self.sources(pieces, self.limits.windows_bytes / INDEX_SHARE);
         while todo.peek().is_some() {
             let plan = self.plan(&mut todo, &mut indexes).await?;
             begun.push(plan.layout.index.fragment);
             self.write(&plan).await?;
             for (owner, indexed) in plan.owners.iter().zip(&plan.layout.index.runs) {
-                rewritten.runs[*owner].push(indexed.run);
+                rewritten.add(*owner, indexed.run);
             }
             rewritten.objects.push(plan.layout.index.fragment);
         }
@@ -150,13 +159,13 @@ impl Joiner {
         Ok(rewritten)
     }
 
-    fn sources(&self, wanted: &[Piece], memory_bytes: usize) -> Sources {
-        let objects = wanted.iter().map(|piece| piece.fragment).collect();
+    fn sources(&self, wanted: impl Iterator<Item = Piece> + Clone, memory_bytes: usize) -> Sources {
+        let objects = wanted.clone().map(|piece| piece.fragment).collect();
         Sources::new(self.objects.clone(), wanted, window_bytes(&objects, memory_bytes))
     }
 
     /// Lays out the next object.
-    async fn plan(&self, todo: &mut Todo<'_>, indexes: &mut Sources) -> Result<Plan> {
+    async fn plan<'a>(&self, todo: &mut Todo<'a>, indexes: &mut Sources) -> Result<Plan<'a>> {
         let mut builder = TieredBuilder::new(self.log, self.numbers.fetch_add(1, Ordering::Relaxed));
         let mut owners: Vec<usize> = Vec::new();
         let mut from = Vec::new();
@@ -194,13 +203,13 @@ impl Joiner {
                 builder.push(entry, []);
             }
             builder.end_run(run.next_offset);
-            from.push((*run, entries.len()));
+            from.push((run, entries.len()));
             tokio::task::yield_now().await;
         }
         Ok(Plan { layout: builder.lay_out(self.incarnation), owners, from })
     }
 
-    async fn write(&self, plan: &Plan) -> Result<()> {
+    async fn write(&self, plan: &Plan<'_>) -> Result<()> {
         let _under_way = self.uploads.begin().await?;
         // Once the store was asked for it, it must be known by which name it can be given up.
         let mut upload = self.objects.begin(&plan.layout, self.limits.parts).await?;
@@ -216,13 +225,12 @@ impl Joiner {
     }
 
     /// Copies the entries, several at a time.
-    async fn copy(&self, plan: &Plan, upload: &mut Upload) -> Result<()> {
+    async fn copy(&self, plan: &Plan<'_>, upload: &mut Upload) -> Result<()> {
         let all: Vec<&IndexedEntry> = plan.layout.index.runs.iter().flat_map(|run| &run.entries).collect();
         let memory_bytes = self.limits.windows_bytes - self.limits.windows_bytes / INDEX_SHARE;
         let objects = plan.from.iter().map(|(run, _)| run.fragment).collect();
         let steps = steps(&plan.from, &all, window_bytes(&objects, memory_bytes));
-        let pieces: Vec<Piece> = steps.iter().map(|(piece, _)| *piece).collect();
-        let mut sources = self.sources(&pieces, memory_bytes);
+        let mut sources = self.sources(steps.iter().map(|(piece, _)| *piece), memory_bytes);
         let mut rest = &all[..];
         for (piece, count) in steps {
             let (entries, after) = rest.split_at(count);
@@ -244,7 +252,7 @@ fn index_piece(run: &Run) -> Piece {
 }
 
 /// What is copied at once, of each run one part after another, with the number of entries in it.
-fn steps(from: &[(Run, usize)], mut entries: &[&IndexedEntry], most_bytes: usize) -> Vec<(Piece, usize)> {
+fn steps(from: &[(&Run, usize)], mut entries: &[&IndexedEntry], most_bytes: usize) -> Vec<(Piece, usize)> {
     let mut steps = Vec::with_capacity(from.len());
     for (run, count) in from {
         let (mut of_run, after) = entries.split_at(*count);

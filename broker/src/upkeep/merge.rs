@@ -14,6 +14,7 @@ mod choose;
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta::planted;
+use storage::budget::Permit;
 use storage::entry::{FragmentId, Run};
 use storage::error::{Error, Result};
 use storage::fragment::{HEADER_BYTES, entries_of};
@@ -22,7 +23,7 @@ use storage::partition_index::PartitionIndex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::rewrite::{Job, Rewritten};
+use super::rewrite::{self, Job, Rewritten};
 use super::{PAUSE_MAX, Worker, retention};
 
 use self::choose::{Candidate, Most, choose};
@@ -46,6 +47,8 @@ struct Joined {
     jobs: Vec<Job>,
     begun: Vec<FragmentId>,
     outcome: Result<Rewritten>,
+    /// For the jobs, and for what has come of them.
+    paid: Option<Permit>,
 }
 
 impl Drop for Task {
@@ -59,7 +62,7 @@ impl Merge {
     pub async fn written(&mut self) {
         if self.joined.is_none() {
             let outcome = || Err(Error::Unknown { what: "a merge that was stopped".to_owned() });
-            let lost = |_| Joined { jobs: Vec::new(), begun: Vec::new(), outcome: outcome() };
+            let lost = |_| Joined { jobs: Vec::new(), begun: Vec::new(), outcome: outcome(), paid: None };
             self.joined = Some((&mut self.task.0).await.unwrap_or_else(lost));
         }
     }
@@ -80,7 +83,7 @@ impl Worker {
         if let Some(mut merge) = self.merging.take_if(|merge| merge.is_written()) {
             merge.written().await;
             self.merge_due = Some(Instant::now());
-            if let Some(Joined { jobs, begun, outcome }) = merge.joined.take() {
+            if let Some(Joined { jobs, begun, outcome, paid: _paid }) = merge.joined.take() {
                 // If nothing comes of them, they go.
                 self.referenced.extend(begun);
                 match outcome {
@@ -114,9 +117,11 @@ impl Worker {
         }
         let jobs = self.jobs_of(&sources);
         let task = tokio::spawn(async move {
-            let mut begun = Vec::new();
+            let kept_bytes = rewrite::memory_bytes(&jobs);
+            let (paid, mut begun) = (joiner.pay(&jobs, kept_bytes).await, Vec::new());
             let outcome = joiner.join(&jobs, &mut begun).await;
-            Joined { jobs, begun, outcome }
+            let paid = paid.shrink(kept_bytes);
+            Joined { jobs, begun, outcome, paid: Some(paid) }
         });
         let began = Instant::now();
         Some(Merge { sources, began, task: Task(task), joined: None })
@@ -174,7 +179,7 @@ impl Worker {
                 for run in index.runs().take_while(|run| run.next_offset <= known.end) {
                     if sources.contains(&run.fragment) {
                         job.runs.push(*run);
-                    } else if !planted::bug("merge-skips-a-run") {
+                    } else if !job.runs.is_empty() && !planted::bug("merge-skips-a-run") {
                         jobs.push(std::mem::replace(&mut job, new_job()));
                     }
                 }
@@ -182,6 +187,7 @@ impl Worker {
             jobs.push(job);
         }
         jobs.retain(|job| !job.runs.is_empty());
+        jobs.iter_mut().for_each(|job| job.runs.shrink_to_fit());
         jobs
     }
 

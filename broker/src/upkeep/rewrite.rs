@@ -21,6 +21,10 @@ const RUN_BYTES: u64 = 64 << 20;
 /// Objects that are being written at once.
 const WRITES: usize = 4;
 
+/// What a run takes that is to be moved, until that is committed: in its job, or where it has gone to; there twice while
+/// others come after it, then in what is committed; and encoded.
+pub const RUN_MEMORY_BYTES: usize = 3 * size_of::<Run>();
+
 /// Runs of one partition that join.
 pub struct Job {
     pub partition: TopicPartition,
@@ -173,7 +177,7 @@ impl Rewriter<'_> {
         let Some(Filling { builder, owners, permits, .. }) = self.filling.take() else { return Ok(()) };
         let object = builder.finish(self.worker.parts.incarnation);
         for (owner, indexed) in owners.into_iter().zip(&object.index.runs) {
-            self.rewritten.runs[owner].push(indexed.run);
+            self.rewritten.add(owner, indexed.run);
         }
         self.rewritten.objects.push(object.index.fragment);
         if self.writes.len() >= WRITES {
@@ -194,7 +198,23 @@ impl Rewriter<'_> {
     }
 }
 
+impl Rewritten {
+    /// Another run of a job. Of most jobs there is one, which has no room for others beside it.
+    pub fn add(&mut self, owner: usize, run: Run) {
+        let runs = &mut self.runs[owner];
+        if runs.is_empty() {
+            runs.reserve_exact(1);
+        }
+        runs.push(run);
+    }
+}
+
 impl Job {
+    /// The offsets from the first run to the last.
+    pub fn span(&self) -> Option<(i64, i64)> {
+        span(&self.runs)
+    }
+
     fn keep(&self, run: &Run, entry: IndexedEntry, pieces: Vec<Bytes>, last: bool) -> Result<Option<Kept>> {
         match &self.filter {
             None => Ok(Some(Kept { entry, pieces })),
@@ -215,10 +235,20 @@ impl Job {
     }
 }
 
+fn span(runs: &[Run]) -> Option<(i64, i64)> {
+    Some((runs.first()?.base_offset, runs.last()?.next_offset))
+}
+
+/// What jobs take, and what comes of them, until that is committed.
+pub fn memory_bytes(jobs: &[Job]) -> usize {
+    let runs: usize = jobs.iter().map(|job| job.runs.len()).sum();
+    // They come one by one, into a list that grows.
+    runs * RUN_MEMORY_BYTES + 2 * size_of_val(jobs)
+}
+
 /// What was written stands for exactly the offsets that it was made of.
 pub fn check(jobs: &[Job], rewritten: &Rewritten) -> Result<()> {
     for (job, runs) in jobs.iter().zip(&rewritten.runs) {
-        let span = |runs: &[Run]| Some((runs.first()?.base_offset, runs.last()?.next_offset));
         let joined = |runs: &[Run]| runs.windows(2).all(|pair| pair[0].next_offset == pair[1].base_offset);
         if span(&job.runs) != span(runs) || !joined(&job.runs) || !joined(runs) {
             return Err(Error::Corrupt {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meta::keys::object;
 use meta::planted;
+use storage::budget::Permit;
 use storage::entry::{FragmentId, Run, TopicPartition};
 use storage::error::{Error, Result};
 use storage::manifest::{Change, Commit, Part, Stretch};
@@ -13,20 +14,24 @@ use tokio::time::Instant;
 
 use super::doomed::Garbage;
 use super::retention;
-use super::rewrite::Job;
+use super::rewrite::{Job, RUN_MEMORY_BYTES};
 use super::{Committed, Worker, at_ms};
 use crate::partition::Partition;
+use crate::partitions::{Most, Waiting};
 
 /// In a folder, runs that are shorter than this on the average are moved.
 const SHORT_RUN_BYTES: u64 = 64 << 10;
+/// The share of the budget that is paid at most for what a round remembers of runs: those of a single fragment can be more.
+const PAID_SHARE: usize = 8;
 
 /// What a round does with one partition.
 struct Plan {
     partition: Arc<Partition>,
-    /// Durable before the round's position, and not in the manifest.
-    fresh: Vec<Run>,
-    /// Where the fresh ones are after the round; the same if they stay.
-    placed: Vec<Run>,
+    /// Durable before the round's position, and not in the manifest: where they are, and then where they are after the
+    /// round. No more room than for these.
+    runs: Vec<Run>,
+    /// The offsets of what was moved.
+    moved: Option<(i64, i64)>,
     /// The manifest has what lies below it, after the round.
     end: i64,
     log_start: i64,
@@ -39,8 +44,11 @@ struct Plan {
 impl Worker {
     /// Takes the oldest fragments, as `Backlog::oldest` chooses them. False if there were none.
     pub(super) async fn round(&mut self, keep_bytes: u64, max_bytes: u64) -> Result<bool> {
-        let taken = self.parts.partitions.backlog().oldest(keep_bytes, max_bytes);
-        let position = taken.last().map_or(self.position, |(id, _)| FragmentId { fragment: id.fragment + 1, ..*id });
+        let most = Most { bytes: max_bytes, runs: self.round_runs() };
+        let taken = self.parts.partitions.backlog().oldest(keep_bytes, most);
+        let next = |last: FragmentId| FragmentId { fragment: last.fragment + 1, ..last };
+        let position = taken.last().map_or(self.position, |last| next(last.id));
+        let _paid = self.pay(&taken).await;
         self.dropped |= self.parts.partitions.backlog().take_dropped();
         let mut plans = self.survey(position);
         let gone = self.gone();
@@ -49,7 +57,7 @@ impl Worker {
             self.dropped = false;
             return Ok(false);
         }
-        self.place(&mut plans, taken.first().map(|(id, _)| *id)).await?;
+        self.place(&mut plans, taken.first().map(|first| first.id)).await?;
         fail::fail_point!("upkeep::tiered");
         let kind = self.parts.manifest.advice();
         if kind == Commit::Change {
@@ -61,6 +69,15 @@ impl Worker {
         let old_parts = unnamed.iter().map(|part| object::manifest(part.log, part.number)).collect();
         self.settle(position, &taken, plans, &gone, old_parts);
         Ok(!taken.is_empty())
+    }
+
+    /// Pays for what is remembered of the runs in these fragments. It is held while more is waited for, but is little of what
+    /// there is, and nobody who holds memory waits for a round.
+    async fn pay(&self, taken: &[Waiting]) -> Option<Permit> {
+        let bytes = taken.iter().map(|one| one.runs).sum::<usize>() * RUN_MEMORY_BYTES;
+        let budget = &self.parts.budget;
+        // Even nothing would have to wait while there is less than nothing.
+        if bytes == 0 { None } else { Some(budget.take(bytes.min(budget.total_bytes() / PAID_SHARE)).await) }
     }
 
     /// What is to be done with every partition that is open.
@@ -77,19 +94,20 @@ impl Worker {
                 let begin = index.runs().next().map_or(index.next_offset(), |run| run.base_offset);
                 let from = committed.map_or(begin, |known| known.end.max(begin));
                 let fresh = index.runs_from(from).skip_while(|run| run.base_offset < from);
-                let mut fresh: Vec<Run> = fresh.take_while(|run| run.fragment < position).copied().collect();
-                let end = fresh.last().map_or(from, |run| run.next_offset);
+                let mut runs: Vec<Run> = fresh.take_while(|run| run.fragment < position).copied().collect();
+                let end = runs.last().map_or(from, |run| run.next_offset);
                 // The manifest does not begin where it knows of nothing.
                 let log_start = retention::log_start(index, end, config, now_ms).min(end);
                 // Not worth the way.
-                fresh.retain(|run| run.next_offset > log_start);
+                runs.retain(|run| run.next_offset > log_start);
+                runs.shrink_to_fit();
                 let due_ms = retention::next_ms(index, log_start, config);
                 next_ms = [next_ms, due_ms].into_iter().flatten().min();
                 Plan {
-                    idle: fresh.is_empty() && committed.map_or(0, |known| known.log_start) == log_start,
+                    idle: runs.is_empty() && committed.map_or(0, |known| known.log_start) == log_start,
                     partition: partition.clone(),
-                    placed: fresh.clone(),
-                    fresh,
+                    runs,
+                    moved: None,
                     end,
                     log_start,
                     cleaned_to: committed.map_or(0, |known| known.cleaned_to),
@@ -114,12 +132,13 @@ impl Worker {
     async fn place(&mut self, plans: &mut [Plan], first: Option<FragmentId>) -> Result<()> {
         let mut places = Vec::new();
         let mut jobs = Vec::new();
-        for (place, plan) in plans.iter().enumerate() {
-            let bytes: u64 = plan.fresh.iter().map(|run| u64::from(run.length)).sum();
-            let short = bytes < SHORT_RUN_BYTES * plan.fresh.len() as u64;
-            let is_moved = (short || !self.parts.in_place) && !self.unmovable.contains(&plan.partition.id());
-            if !plan.fresh.is_empty() && is_moved {
-                let (partition, runs) = (plan.partition.id(), plan.fresh.clone());
+        let in_place = self.parts.in_place;
+        for (place, plan) in plans.iter_mut().enumerate() {
+            let bytes: u64 = plan.runs.iter().map(|run| u64::from(run.length)).sum();
+            let short = bytes < SHORT_RUN_BYTES * plan.runs.len() as u64;
+            let is_moved = (short || !in_place) && !self.unmovable.contains(&plan.partition.id());
+            if !plan.runs.is_empty() && is_moved {
+                let (partition, runs) = (plan.partition.id(), std::mem::take(&mut plan.runs));
                 places.push(place);
                 let segment_bytes = self.run_bytes(plan.segment_bytes);
                 jobs.push(Job { partition, runs, segment_bytes, span_ms: i64::MAX, filter: None });
@@ -134,8 +153,9 @@ impl Worker {
         let moved = match in_memory || !self.joins_fragments() {
             true => self.rewrite(&jobs).await,
             false => {
-                let mut begun = Vec::new();
-                let joined = self.joiner().join(&jobs, &mut begun).await;
+                let (joiner, mut begun) = (self.joiner(), Vec::new());
+                let _paid = joiner.pay(&jobs, 0).await;
+                let joined = joiner.join(&jobs, &mut begun).await;
                 // If nothing comes of them, they go.
                 self.referenced.extend(begun);
                 joined
@@ -145,8 +165,10 @@ impl Worker {
         let (runs, objects) = (jobs.iter().map(|job| job.runs.len()).sum::<usize>(), rewritten.objects.len());
         let into_runs = rewritten.runs.iter().map(Vec::len).sum::<usize>();
         tracing::debug!(runs, into_runs, objects, took_ms = began.elapsed().as_millis(), "tiered");
-        for (place, runs) in places.into_iter().zip(rewritten.runs) {
-            plans[place].placed = runs;
+        for ((place, job), mut runs) in places.into_iter().zip(jobs).zip(rewritten.runs) {
+            plans[place].moved = job.span();
+            runs.shrink_to_fit();
+            plans[place].runs = runs;
         }
         Ok(())
     }
@@ -181,7 +203,7 @@ impl Worker {
                 let kept = |run: &&Run| run.next_offset <= known && run.next_offset > plan.log_start;
                 plan.partition.inspect(|index| runs.extend(index.runs().filter(kept)));
             }
-            runs.extend(plan.placed.iter().copied());
+            runs.extend(plan.runs.iter().copied());
             if let Some(first) = runs.first() {
                 part.stretches.push(Stretch { from: first.base_offset, to: first.base_offset, runs });
             }
@@ -204,7 +226,7 @@ impl Worker {
     fn settle(
         &mut self,
         position: FragmentId,
-        taken: &[(FragmentId, u64)],
+        taken: &[Waiting],
         plans: Vec<Plan>,
         gone: &[TopicPartition],
         old_parts: Vec<object_store::path::Path>,
@@ -215,9 +237,8 @@ impl Worker {
             let before = self.committed.get(&id).map_or(0, |known| known.log_start);
             dropped |= plan.log_start > before;
             plan.partition.raise_log_start(plan.log_start);
-            if let (Some(first), Some(last)) = (plan.fresh.first(), plan.fresh.last())
-                && plan.fresh != plan.placed
-                && let Err(error) = plan.partition.replace_runs(first.base_offset, last.next_offset, &plan.placed)
+            if let Some((from, to)) = plan.moved
+                && let Err(error) = plan.partition.replace_runs(from, to, &plan.runs)
             {
                 // Readers go on with the old runs, whose fragments must therefore stay.
                 tracing::error!(partition = %id, %error, "runs that were moved do not fit");
@@ -230,7 +251,7 @@ impl Worker {
         self.position = position;
         self.parts.partitions.backlog().forget(taken.len());
         self.parts.partitions.reader().tail().forget_before(position);
-        self.referenced.extend(taken.iter().map(|(id, _)| self.parts.logs.unit(*id)));
+        self.referenced.extend(taken.iter().map(|one| self.parts.logs.unit(one.id)));
         self.dropped = false;
         self.last_commit = Some(Instant::now());
         self.merge_due = Some(Instant::now());

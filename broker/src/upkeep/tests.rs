@@ -11,6 +11,7 @@ use meta::faults::{Fault, FaultPlan, Operation};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use storage::log::Outcome;
+use storage::metered::{Kind, Purpose};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -71,6 +72,40 @@ async fn an_hour_at_load_costs_at_most_one_and_a_half_puts_per_fragment() {
     running.settled().await;
     let objects = objects(&all).len();
     assert!(objects <= bytes / rig.config.tier.merge_object_bytes * 2 + 24, "{objects} objects of {bytes} bytes");
+}
+
+/// Many partitions have little each: a round has no more runs than memory allows, and what was overdue is done all the same.
+#[tokio::test(start_paused = true)]
+async fn a_round_of_many_runs_is_several() {
+    let small = BrokerConfig { memory_bytes: 4 << 20, tail_bytes: 1 << 20, ..BrokerConfig::default() };
+    let small = BrokerConfig { request_max_bytes: 1 << 20, message_max_bytes: 1 << 19, flush_bytes: 1 << 20, ..small };
+    // 128 KiB for runs.
+    let most_runs = (4 << 20) / ROUND_SHARE / RUN_MEMORY_BYTES;
+    let rig = Rig::new(6, small);
+    let (running, _) = rig.start().await;
+    let topic = running.create("t", 100, &[]).await;
+    let all: Vec<_> = (0..100).map(|number| running.partition(topic, number)).collect();
+    let began = Instant::now();
+    for _ in 0..20 {
+        futures::future::join_all(all.iter().map(|partition| running.append(partition, 1, 100))).await;
+    }
+    let total_runs: usize = all.iter().map(|partition| runs(partition).len()).sum();
+    assert!(total_runs >= 2_000 && began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let broker = running.node.broker();
+    let commits = || running.counters.of(Purpose::Manifests).requests(Kind::Put);
+    let (before, mut peak) = (commits(), 0);
+    rig.bucket.set_plan(FaultPlan::slow(ms(20)..=ms(20)));
+    while began.elapsed() < rig.config.tier.interval + Duration::from_secs(70) {
+        sleep(ms(5)).await;
+        peak = peak.max(broker.budget.used_bytes());
+    }
+    assert_eq!(broker.partitions.backlog().bytes(), 0, "all of it is done at its time");
+    let rounds = commits() - before;
+    assert!(rounds as usize >= total_runs.div_ceil(most_runs), "{rounds} rounds of {total_runs} runs");
+    assert!(peak >= most_runs / 2 * RUN_MEMORY_BYTES, "what is remembered of runs is paid for: {peak}");
+    for partition in &all {
+        assert_eq!(running.contents(partition).await.len(), 20);
+    }
 }
 
 /// A little comes in every round: without merging each partition would have a run for each.

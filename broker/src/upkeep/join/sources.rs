@@ -47,7 +47,7 @@ pub fn window_bytes(objects: &BTreeSet<FragmentId>, memory_bytes: usize) -> usiz
 impl Sources {
     /// `wanted`: all that will be asked for, in this order, and as far as it can be those of one object from its beginning
     /// to its end.
-    pub fn new(objects: TieredObjects, wanted: &[Piece], window_bytes: usize) -> Self {
+    pub fn new(objects: TieredObjects, wanted: impl Iterator<Item = Piece> + Clone, window_bytes: usize) -> Self {
         let reads = stream::iter(reads(wanted, window_bytes)).map(move |read| {
             let objects = objects.clone();
             async move {
@@ -83,9 +83,9 @@ impl Piece {
 }
 
 /// The reads that it takes to have all these pieces, in the order in which `Sources::next` needs them.
-fn reads(wanted: &[Piece], window_bytes: usize) -> Vec<Piece> {
+fn reads(wanted: impl Iterator<Item = Piece> + Clone, window_bytes: usize) -> Vec<Piece> {
     let mut stretches: BTreeMap<FragmentId, Vec<Range<u64>>> = BTreeMap::new();
-    for piece in wanted {
+    for piece in wanted.clone() {
         stretches.entry(piece.fragment).or_default().push(piece.position..piece.end());
     }
     stretches.values_mut().for_each(fill_gaps);
@@ -103,7 +103,7 @@ fn reads(wanted: &[Piece], window_bytes: usize) -> Vec<Piece> {
         *window = piece.position..end;
         // A window is far shorter than a u32 can say, unless a piece is longer.
         let length = u32::try_from(end - piece.position).unwrap_or(piece.length);
-        reads.push(Piece { length, ..*piece });
+        reads.push(Piece { length, ..piece });
     }
     reads
 }

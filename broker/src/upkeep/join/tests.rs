@@ -132,3 +132,29 @@ async fn damage_is_found() {
     let error = joiner(&store, &random).join(&jobs, &mut Vec::new()).await.unwrap_err();
     assert!(matches!(&error, Error::Corrupt { key: found, .. } if *found == key.to_string()), "{error}");
 }
+
+/// However short they are.
+#[test]
+fn what_is_remembered_of_runs_is_paid_for() {
+    let run = |number: i64| Run {
+        fragment: FragmentId::tiered(1, 0),
+        base_offset: number,
+        next_offset: number + 1,
+        max_timestamp: 5,
+        leader_epoch: 1,
+        file_position: 0,
+        position: 80,
+        length: 1,
+        index_position: 180,
+        index_length: 1,
+    };
+    let jobs = |runs: i64| {
+        let runs = (0..runs).map(run).collect();
+        [Job { partition: partition(5, 0), runs, segment_bytes: 1, span_ms: 1, filter: None }]
+    };
+    let limits = joiner(&FaultStore::in_memory(), &Random::from_seed(0)).limits;
+    let joined = limits.memory_bytes(&jobs(1_001)) - limits.memory_bytes(&jobs(1));
+    assert!(joined >= 1_000 * JOINED_RUN_BYTES, "{joined}");
+    let kept = rewrite::memory_bytes(&jobs(1_001)) - rewrite::memory_bytes(&jobs(1));
+    assert!(kept >= 3 * 1_000 * size_of::<Run>(), "{kept}");
+}

@@ -104,6 +104,19 @@ impl Budget {
         }
     }
 
+    /// Waits until the bytes are free as it is, and nobody else waits for any: nothing is dropped for them. That may never be.
+    pub async fn take_spare(&self, bytes: usize) -> Permit {
+        loop {
+            let mut freed = std::pin::pin!(self.0.freed.notified());
+            freed.as_mut().enable();
+            let spare = if self.is_waited_for() { None } else { self.take_if_free(bytes) };
+            match spare {
+                Some(permit) => return permit,
+                None => freed.await,
+            }
+        }
+    }
+
     /// Takes the bytes even if that exceeds the budget. See the module's invariant for who may.
     pub fn take_anyway(&self, bytes: usize) -> Permit {
         *self.0.used.lock() += bytes;

@@ -18,6 +18,7 @@ mod sources;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meta::seams::Incarnation;
@@ -26,6 +27,7 @@ use storage::entry::{FragmentId, IndexedEntry, Run};
 use storage::error::Result;
 use storage::fragment::{DecodeError, TieredBuilder, TieredLayout, decode_run_index, entries_of, entry_checksum};
 use storage::tiered::{Parts, TieredObjects, Upload};
+use tokio::time::timeout;
 
 use super::rewrite::{self, Job, Rewritten};
 use super::uploads::Uploads;
@@ -42,6 +44,10 @@ const JOINED_RUN_BYTES: usize =
 const SHARE: usize = 16;
 /// The same of the budget, which is smaller: one that joins in the background and one in a round leave enough to others.
 const BUDGET_SHARE: usize = 12;
+/// How long one that can wait does so for memory that nobody else has a use for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Afterwards it does with windows and parts that are so much shorter: it costs requests, and little of what is cached.
+const LESS: usize = 4;
 /// Of the windows' memory, the part that is for indexes.
 const INDEX_SHARE: usize = 8;
 
@@ -122,6 +128,13 @@ impl Limits {
         }
     }
 
+    /// The same objects in less memory, but for their indexes: shorter windows, and shorter parts if the store takes them.
+    fn less(self) -> Self {
+        let least = self.parts.bytes.min(LEAST_PART_BYTES);
+        let bytes = if self.parts.allowed { (self.parts.bytes / LESS).max(least) } else { self.parts.bytes };
+        Self { parts: Parts { bytes, ..self.parts }, windows_bytes: self.windows_bytes / LESS, ..self }
+    }
+
     /// What it takes to join these, which may be less than what it takes at most.
     fn memory_bytes(&self, jobs: &[Job]) -> usize {
         let runs = || jobs.iter().flat_map(|job| &job.runs);
@@ -135,8 +148,26 @@ impl Limits {
 impl Joiner {
     /// Pays for joining these, and for so much that the caller keeps.
     pub async fn pay(&self, jobs: &[Job], kept_bytes: usize) -> Permit {
-        let bytes = self.limits.memory_bytes(jobs) + kept_bytes;
-        self.budget.take(bytes.min(self.budget.total_bytes())).await
+        self.budget.take(self.cost_bytes(jobs, kept_bytes)).await
+    }
+
+    /// The same for one that can wait, and must not cost others what they have cached.
+    ///
+    /// By default it never would: of 412 MiB of budget the tail has 128 at most, the lanes of readers 64, and a merge takes
+    /// 112. All else is in use only for as long as something is under way. But a tail of half the memory, which may be
+    /// configured, leaves a merge no room for as long as the tail is full, and that may be always. So after a while it does
+    /// with about a third, for which cached data goes if it must: it has to come to an end.
+    pub async fn pay_patiently(&mut self, jobs: &[Job], kept_bytes: usize) -> Permit {
+        let spare = self.budget.take_spare(self.cost_bytes(jobs, kept_bytes));
+        if let Ok(paid) = timeout(PATIENCE, spare).await {
+            return paid;
+        }
+        self.limits = self.limits.less();
+        self.pay(jobs, kept_bytes).await
+    }
+
+    fn cost_bytes(&self, jobs: &[Job], kept_bytes: usize) -> usize {
+        (self.limits.memory_bytes(jobs) + kept_bytes).min(self.budget.total_bytes())
     }
 
     /// Jobs come in the order of their partitions, have no filter, and are paid for. `begun`: every object that was begun,

@@ -1,7 +1,8 @@
 //! Merging: tiered objects of one class are joined into one of the next, up to `merge_object_bytes`, so that neither
 //! their number nor that of a partition's runs grows with the number of rounds.
 //!
-//! The work is done beside rounds, which do not wait for it, an object at a time; only the commit is made between them.
+//! The work is done beside rounds, which do not wait for it, an object at a time; only the commit is made between them. It
+//! waits for memory that is free, for a while, rather than take what others have cached.
 //! What hardly anybody wants any more is written anew alone, for the space that it takes.
 //! Invariants:
 //! - What is merged is all that partitions want of the chosen objects, so that these are wanted by nobody afterwards.
@@ -102,7 +103,7 @@ impl Worker {
     }
 
     fn begin_merge(&mut self) -> Option<Merge> {
-        let joiner = self.joiner();
+        let mut joiner = self.joiner();
         let most = Most { bytes: joiner.limits.object_bytes, entries: joiner.limits.entries };
         if most.bytes == 0 {
             return None;
@@ -118,7 +119,7 @@ impl Worker {
         let jobs = self.jobs_of(&sources);
         let task = tokio::spawn(async move {
             let kept_bytes = rewrite::memory_bytes(&jobs);
-            let (paid, mut begun) = (joiner.pay(&jobs, kept_bytes).await, Vec::new());
+            let (paid, mut begun) = (joiner.pay_patiently(&jobs, kept_bytes).await, Vec::new());
             let outcome = joiner.join(&jobs, &mut begun).await;
             let paid = paid.shrink(kept_bytes);
             Joined { jobs, begun, outcome, paid: Some(paid) }

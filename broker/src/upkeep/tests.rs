@@ -294,6 +294,38 @@ async fn a_crash_at_any_moment_changes_nothing() {
     }
 }
 
+/// A merge that finds no memory waits, and drops nothing of what others have cached.
+#[tokio::test(start_paused = true)]
+async fn a_merge_costs_nobody_their_cache() {
+    let rig = Rig::new(7, BrokerConfig::default());
+    let (running, _) = rig.start().await;
+    let topic = running.create("t", 1, &[]).await;
+    let partition = running.partition(topic, 0);
+    let broker = running.node.broker();
+    let budget = &broker.budget;
+    for _ in 0..7 {
+        running.append(&partition, 1, 100).await;
+        sleep(Duration::from_secs(601)).await;
+    }
+    running.append(&partition, 1, 100).await;
+    // Enough for what a round remembers, not for a merge.
+    let held = budget.take_if_free(budget.total_bytes() - budget.used_bytes() - 1_000);
+    assert!(held.is_some());
+    sleep(Duration::from_secs(601)).await;
+    running.append(&partition, 1, 100).await;
+    let tail = broker.partitions.reader().tail();
+    let cached = tail.bytes();
+    // Who waits for memory looks again.
+    drop(budget.take_if_free(10));
+    sleep(Duration::from_secs(20)).await;
+    let all = [partition.clone()];
+    assert!(cached > 0 && tail.bytes() == cached);
+    assert_eq!(objects(&all).len(), 8 + 1, "eight that could be merged, and what came last");
+    drop(held);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!((objects(&all).len(), tail.bytes()), (1 + 1, cached), "there is room");
+}
+
 /// A broker whose rounds and merges write in parts most of the time, to a bucket that takes its time.
 async fn writing_in_parts(seed: u64) -> (Rig, Running) {
     let mut config = scaled();

@@ -1,5 +1,7 @@
 //! What was taken comes back, to the byte.
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -25,8 +27,38 @@ async fn what_is_given_back_by_shrinking_can_be_taken() {
         let budget = budget.clone();
         async move { budget.take(60).await.bytes() }
     });
-    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(!waiting.is_finished());
     let _permit = permit.shrink(40);
     assert_eq!(waiting.await.unwrap(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_spare_costs_nobody_anything() {
+    let budget = Budget::new(100);
+    let reclaimed = Arc::new(AtomicUsize::new(0));
+    let count = reclaimed.clone();
+    budget.on_shortage(Arc::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        false
+    }));
+    assert_eq!(budget.take_spare(60).await.bytes(), 60);
+    let held = budget.try_take(80).unwrap();
+    let spare = tokio::spawn({
+        let budget = budget.clone();
+        async move { budget.take_spare(60).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!spare.is_finished() && reclaimed.load(Ordering::Relaxed) == 0, "nothing is dropped for it");
+    let waiting = tokio::spawn({
+        let budget = budget.clone();
+        async move { budget.take(90).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let held = held.shrink(30);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!spare.is_finished(), "who waits for memory is not passed");
+    drop(held);
+    drop(waiting.await.unwrap());
+    assert_eq!(spare.await.unwrap().bytes(), 60);
 }

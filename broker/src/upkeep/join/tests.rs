@@ -158,3 +158,33 @@ fn what_is_remembered_of_runs_is_paid_for() {
     let kept = rewrite::memory_bytes(&jobs(1_001)) - rewrite::memory_bytes(&jobs(1));
     assert!(kept >= 3 * 1_000 * size_of::<Run>(), "{kept}");
 }
+
+/// Nothing that is cached goes for a merge while it can be expected to find room, and little of it afterwards.
+#[tokio::test(start_paused = true)]
+async fn what_can_wait_takes_what_is_free_and_later_less() {
+    let random = Random::from_seed(8);
+    let Sample { store, jobs, expected } = sample(&random).await;
+    let mut joiner = joiner(&store, &random);
+    let parts = Parts { bytes: 40 << 20, allowed: true, reads_back: true };
+    joiner.limits = Limits { object_bytes: 1 << 30, entries: 10_000, parts, windows_bytes: 1_000 };
+    joiner.budget = Budget::new(10_000_000);
+    let paid = joiner.pay_patiently(&jobs, 77).await;
+    let whole_bytes = joiner.limits.memory_bytes(&jobs) + 77;
+    assert_eq!(paid.bytes(), whole_bytes, "what is free is taken at once");
+    drop(paid);
+    let cached = Arc::new(parking_lot::Mutex::new(joiner.budget.take_if_free(10_000_000 - whole_bytes + 1)));
+    let cache = cached.clone();
+    joiner.budget.on_shortage(Arc::new(move || cache.lock().take().is_some()));
+    let began = tokio::time::Instant::now();
+    let (waiting, all) = (joiner.pay_patiently(&jobs, 77), async {
+        tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+        cached.lock().is_some()
+    });
+    let (paid, was_there) = tokio::join!(waiting, all);
+    assert!(was_there && began.elapsed() == PATIENCE && paid.bytes() < whole_bytes, "{paid:?} of {whole_bytes}");
+    assert_eq!((joiner.limits.windows_bytes, joiner.limits.parts.bytes), (250, 10 << 20));
+    let joined = joiner.join(&jobs, &mut Vec::new()).await.unwrap();
+    let lengths = joined.runs.iter().map(|runs| runs.iter().map(|run| run.length as usize).sum::<usize>());
+    assert!(lengths.eq(expected.iter().map(Vec::len)), "it does all the same");
+    assert_eq!(joiner.limits.less().parts.bytes, LEAST_PART_BYTES, "no shorter than what stores take");
+}

@@ -90,11 +90,7 @@ fn looked(found: Result<Found, tools::ToolError>) -> ExitCode {
         Ok(Found::Damage) => ExitCode::from(DAMAGED),
         Err(error) => {
             eprintln!("woodpecker: {error}");
-            ExitCode::from(match (error.is_usage(), error.is_damage()) {
-                (true, _) => BAD_SETTINGS,
-                (false, true) => DAMAGED,
-                (false, false) => FAILED,
-            })
+            ExitCode::from(if error.is_usage() { BAD_SETTINGS } else { FAILED })
         }
     }
 }

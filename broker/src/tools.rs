@@ -21,14 +21,13 @@ mod inspect;
 
 use std::io::Write;
 
-use meta::error::ErrorKind;
-
 use crate::cli::{Task, Tool};
 use crate::config::Settings;
 use crate::storage_url::StorageError;
 
-use self::access::Access;
+use self::access::{Access, Subject};
 use self::progress::Progress;
+use self::report::{Inspection, Unchecked, Verification};
 
 /// What a tool has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +39,7 @@ pub enum Found {
     Damage,
 }
 
-/// Why a tool has nothing to say.
+/// Why a tool has nothing to say. Never damage: that is told in a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     #[error(transparent)]
@@ -64,34 +63,60 @@ impl ToolError {
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Storage(StorageError::Refused { .. }) | Self::NoPartition { .. })
     }
+}
 
-    /// What is stored is damaged so badly that nothing else can be said.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Unreadable(error) if error.kind() == ErrorKind::Corrupt)
+/// Runs a tool and prints what it has to say. A document is printed whatever happens.
+pub async fn run(tool: &Tool, settings: &Settings) -> Result<Found, ToolError> {
+    let progress = Progress::new(tool.progress);
+    let (subject, looked) = match Access::open(settings).await {
+        Ok(access) => {
+            let looked = look(tool, &access, &progress).await;
+            (access.subject, looked)
+        }
+        Err(error) => (Subject::given(settings), Err(error)),
+    };
+    progress.end();
+    match looked {
+        Ok((found, text)) => {
+            print(&text)?;
+            Ok(found)
+        }
+        Err(error) => {
+            if tool.json {
+                // If that fails as well: why it has failed is told on standard error all the same.
+                let _untold = print(&failure(&tool.task, subject, &error));
+            }
+            Err(error)
+        }
     }
 }
 
-/// Runs a tool and prints what it has to say.
-pub async fn run(tool: &Tool, settings: &Settings) -> Result<Found, ToolError> {
-    let access = Access::open(settings).await?;
-    let progress = Progress::new(tool.progress);
-    let (found, text) = match &tool.task {
+async fn look(tool: &Tool, access: &Access, progress: &Progress) -> Result<(Found, String), ToolError> {
+    Ok(match &tool.task {
         Task::Verify => {
-            let report = verify::verify(&access, &progress).await?;
-            let text = if tool.json { as_json(&report) } else { text::verification(&report) };
-            (report.found(), text)
+            let report = verify::verify(access, progress).await?;
+            (report.found(), if tool.json { as_json(&report) } else { text::verification(&report) })
         }
         Task::Inspect(what) => {
-            let report = inspect::inspect(&access, what, &progress).await?;
-            let text = if tool.json { as_json(&report) } else { text::inspection(&report) };
-            (report.found(), text)
+            let report = inspect::inspect(access, what, progress).await?;
+            (report.found(), if tool.json { as_json(&report) } else { text::inspection(&report) })
         }
-    };
-    progress.end();
+    })
+}
+
+/// The document of a tool that has found out nothing but why.
+fn failure(task: &Task, subject: Subject, error: &ToolError) -> String {
+    let unchecked = vec![Unchecked::everything(error)];
+    match task {
+        Task::Verify => as_json(&Verification { unchecked, ..Verification::nothing(subject) }),
+        Task::Inspect(_) => as_json(&Inspection { unchecked, ..Inspection::nothing(subject) }),
+    }
+}
+
+fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(found)
+    out.flush()
 }
 
 fn as_json(report: &impl serde::Serialize) -> String {

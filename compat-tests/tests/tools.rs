@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use compat_tests::checker::Rules;
 use compat_tests::clients::{self, LIMIT, watermarks};
-use compat_tests::process::{Launch, Ran};
-use compat_tests::s3::{self, Backend};
+use compat_tests::process::{Launch, Ran, free_port};
+use compat_tests::s3::{self, Backend, Prefix};
 use compat_tests::wait::{alone, scale, until};
 use compat_tests::workload::{Load, Workload};
 use futures::TryStreamExt;
@@ -15,7 +15,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use rdkafka::producer::FutureRecord;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const INTACT: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
@@ -318,6 +318,9 @@ async fn a_partition_is_shown_run_by_run() {
         assert!(run["key"].as_str().expect("a key").starts_with("logs/"));
     }
     assert_eq!(row["end"].as_i64(), Some(next));
+    let (ran, report) = json(&launch, &["inspect", "partition", "t", "7"]);
+    assert_eq!(ran.code, REFUSED, "{ran:?}");
+    assert_eq!(report["unchecked"][0]["why"], "there is no partition t-7");
     let text = launch.tool(&["inspect", "partition", "t", "0"]).out;
     assert!(text.contains(&format!("..{next}")) && text.contains("tiered"), "{text}");
     let (_, overview) = json(&launch, &["inspect"]);
@@ -332,9 +335,52 @@ async fn what_cannot_be_looked_at_is_said_with_a_code() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let absent = Launch::new(folder.path()).storage("absent");
     let ran = absent.tool(&["verify"]);
-    assert_eq!(ran.code, FAILED, "{ran:?}");
+    assert_eq!((ran.code, ran.out.as_str()), (FAILED, ""), "{ran:?}");
     assert!(ran.err.contains("absent") && !folder.path().join("absent").exists(), "{ran:?}");
     let memory = Launch::new(folder.path()).storage("memory://").tool(&["inspect"]);
     assert_eq!(memory.code, REFUSED, "{memory:?}");
     assert_eq!(Launch::new(folder.path()).tool(&["verify", "--listen", "x:1"]).code, REFUSED);
+}
+
+/// Who reads JSON gets a document all the same: of what, that nothing of it was looked at, and why not.
+#[test]
+fn what_fails_before_anything_is_seen_is_a_document_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let on = |storage: &str| Launch::new(folder.path()).storage(storage);
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let bucket = Prefix { url: "s3://woodpecker/away".to_owned(), endpoint: nobody.clone() };
+    // Says that its metadata is in an etcd.
+    let id = "0".repeat(32);
+    std::fs::create_dir_all(folder.path().join("bound/meta")).expect("a folder");
+    let binding = format!("{id}{:08x}", crc32c::crc32c(id.as_bytes()));
+    std::fs::write(folder.path().join("bound/meta/kept-elsewhere"), binding).expect("a file");
+    std::fs::create_dir(folder.path().join("empty")).expect("a folder");
+    let cases = [
+        (on("absent"), "absent", "embedded", FAILED, "No such file"),
+        (bucket.on(Launch::new(folder.path())), "s3://woodpecker/away", "embedded", FAILED, "is unavailable"),
+        (on("empty").arg("--metadata").arg(format!("etcd://{nobody}/p")), "empty", "etcd://", FAILED, "is unavailable"),
+        (on("bound"), "bound", "embedded", FAILED, "the metadata of this storage is in etcd"),
+        (on("empty"), "empty", "embedded", FAILED, "nothing is stored here"),
+        (on("memory://"), "memory://", "embedded", REFUSED, "gone with its process"),
+    ];
+    let told = |(launch, storage, metadata, code, why): &(Launch, &str, &str, Option<i32>, &str), tool: &str| {
+        let (ran, document) = json(launch, &[tool]);
+        assert_eq!(ran.code, *code, "{ran:?}");
+        let says = |name: &str, part: &str| document[name].as_str().is_some_and(|text| text.contains(part));
+        assert!(says("storage", storage) && says("metadata", metadata), "{document}");
+        assert_eq!((&document["format"], &document["damage"]), (&json!(1), &json!([])), "{document}");
+        assert_eq!(document["result"], if tool == "verify" { json!("incomplete") } else { Value::Null });
+        let [unchecked] = &document["unchecked"].as_array().expect("a list")[..] else { panic!("{document}") };
+        let reason = unchecked["why"].as_str().expect("a text");
+        assert!(unchecked["key"] == "everything" && reason.contains(why), "{document}");
+        assert!(ran.err.contains(reason), "{ran:?}");
+    };
+    // At the same time: some of them wait for somebody who never answers.
+    std::thread::scope(|scope| {
+        for case in &cases {
+            for tool in ["verify", "inspect"] {
+                scope.spawn(move || told(case, tool));
+            }
+        }
+    });
 }

@@ -44,7 +44,10 @@ pub enum Inspect {
 /// The subcommands; `settings` are the arguments that they share with the broker.
 pub fn subcommands(settings: &[Arg]) -> [Command; 2] {
     let flags = [
-        Arg::new("json").long("json").action(ArgAction::SetTrue).help("One JSON document on standard output"),
+        Arg::new("json")
+            .long("json")
+            .action(ArgAction::SetTrue)
+            .help("One JSON document on standard output, also of what has failed"),
         Arg::new("progress")
             .long("progress")
             .action(ArgAction::SetTrue)

@@ -10,20 +10,39 @@ use meta::settled::Patience;
 use storage::view::{Layout, Source};
 
 use super::ToolError;
+use crate::config::keys::without_credentials;
 use crate::config::{MetadataSetting, Settings};
 use crate::metadata_store;
 use crate::node::{StartError, binding};
 use crate::storage_url::StorageUrl;
 
+/// What is looked at, as the documents name it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub storage: String,
+    pub metadata: String,
+}
+
+impl Subject {
+    /// As the settings name it.
+    pub fn given(settings: &Settings) -> Self {
+        let metadata = match &settings.metadata {
+            MetadataSetting::Embedded => "embedded".to_owned(),
+            MetadataSetting::Etcd(target) => target.to_string(),
+        };
+        Self { storage: without_credentials(&settings.storage), metadata }
+    }
+}
+
 pub struct Access {
     pub source: Source,
     pub metadata: Metadata,
-    pub description: String,
+    pub subject: Subject,
 }
 
 pub enum Metadata {
     Embedded(EmbeddedView),
-    Etcd { store: EtcdStore, target: String },
+    Etcd(EtcdStore),
 }
 
 impl Access {
@@ -35,18 +54,18 @@ impl Access {
                 Metadata::Embedded(EmbeddedView::new(storage.store.clone(), Patience::default()))
             }
             MetadataSetting::Etcd(target) => {
-                let store = metadata_store::connect(settings, target, &Random::from_os()).await?;
-                Metadata::Etcd { store, target: target.to_string() }
+                Metadata::Etcd(metadata_store::connect(settings, target, &Random::from_os()).await?)
             }
         };
-        Ok(Self { source: Source::new(storage.store, layout), metadata, description: storage.description })
+        let subject = Subject { storage: storage.description, ..Subject::given(settings) };
+        Ok(Self { source: Source::new(storage.store, layout), metadata, subject })
     }
 
     /// Fails if this metadata is not that of this storage.
     pub async fn check_binding(&self) -> Result<(), StartError> {
         match &self.metadata {
             Metadata::Embedded(_) => binding::refuse_bound(self.source.store()).await,
-            Metadata::Etcd { store, .. } => binding::check(self.source.store(), store).await,
+            Metadata::Etcd(store) => binding::check(self.source.store(), store).await,
         }
     }
 
@@ -61,7 +80,7 @@ impl Access {
     pub async fn audit(&self) -> storage::error::Result<Option<Audit>> {
         match &self.metadata {
             Metadata::Embedded(view) => Ok(Some(view.audit().await?)),
-            Metadata::Etcd { .. } => Ok(None),
+            Metadata::Etcd(_) => Ok(None),
         }
     }
 }
@@ -71,7 +90,7 @@ impl Freeze for Access {
     async fn freeze(&self) -> meta::error::Result<Frozen> {
         match &self.metadata {
             Metadata::Embedded(view) => view.freeze().await,
-            Metadata::Etcd { store, .. } => store.freeze().await,
+            Metadata::Etcd(store) => store.freeze().await,
         }
     }
 }

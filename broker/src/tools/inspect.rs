@@ -12,9 +12,9 @@ use super::ToolError;
 use super::access::{Access, Metadata};
 use super::progress::Progress;
 use super::report::{
-    Damage, FORMAT, Fragment, Inspection, Log, Manifest, Object, Partition, Position, Run, Segment, Stored, Unchecked,
+    Damage, Fragment, Inspection, Log, Manifest, Object, Partition, Position, Run, Segment, Stored, Unchecked,
 };
-use super::verify::{describe, first_view};
+use super::verify::first_view;
 use crate::cli::Inspect;
 
 pub async fn inspect(access: &Access, what: &Inspect, progress: &Progress) -> Result<Inspection, ToolError> {
@@ -23,7 +23,11 @@ pub async fn inspect(access: &Access, what: &Inspect, progress: &Progress) -> Re
         Ok(view) => view,
         Err((key, why)) => {
             let damage = vec![Damage { key, why: vec![why], partitions: Vec::new() }];
-            return Ok(Inspection { damage, unchecked: vec![Unchecked::everything_else()], ..nothing(access) });
+            return Ok(Inspection {
+                damage,
+                unchecked: vec![Unchecked::everything_else()],
+                ..Inspection::nothing(access.subject.clone())
+            });
         }
     };
     let mut inspection = summary(access, &view);
@@ -88,29 +92,7 @@ fn summary(access: &Access, view: &View) -> Inspection {
         partition_count: view.chains.len() as u64,
         damage: damage.collect(),
         unchecked: if view.complete { Vec::new() } else { vec![Unchecked::everything_else()] },
-        ..nothing(access)
-    }
-}
-
-/// Of a storage of which nothing is known.
-fn nothing(access: &Access) -> Inspection {
-    Inspection {
-        format: FORMAT,
-        storage: access.description.clone(),
-        metadata: describe(access),
-        revision: 0,
-        cluster_id: None,
-        newest_log: 0,
-        owner: None,
-        topics: 0,
-        partition_count: 0,
-        logs: None,
-        manifest: None,
-        fragments: None,
-        objects: None,
-        partitions: None,
-        damage: Vec::new(),
-        unchecked: Vec::new(),
+        ..Inspection::nothing(access.subject.clone())
     }
 }
 

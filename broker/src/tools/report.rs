@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Found;
+use super::access::Subject;
 
 /// Of both documents.
 pub const FORMAT: u32 = 1;
@@ -24,6 +25,11 @@ pub struct Unchecked {
 }
 
 impl Unchecked {
+    /// It ended before anything was looked at.
+    pub fn everything(why: &dyn std::error::Error) -> Self {
+        Self { key: "everything".to_owned(), why: why.to_string() }
+    }
+
     /// Of metadata or manifest something is damaged.
     pub fn everything_else() -> Self {
         let why = "what there should be is not known, as metadata or manifest are damaged: nothing else was looked at";
@@ -83,6 +89,22 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// Of a storage of which nothing is known.
+    pub fn nothing(subject: Subject) -> Self {
+        Self {
+            format: FORMAT,
+            storage: subject.storage,
+            metadata: subject.metadata,
+            revision: 0,
+            result: "incomplete",
+            checked: Checked::default(),
+            damage: Vec::new(),
+            unchecked: Vec::new(),
+            orphans: Vec::new(),
+            strange: Vec::new(),
+        }
+    }
+
     pub fn found(&self) -> Found {
         found(&self.damage, &self.unchecked)
     }
@@ -229,6 +251,28 @@ pub struct Inspection {
 }
 
 impl Inspection {
+    /// Of a storage of which nothing is known.
+    pub fn nothing(subject: Subject) -> Self {
+        Self {
+            format: FORMAT,
+            storage: subject.storage,
+            metadata: subject.metadata,
+            revision: 0,
+            cluster_id: None,
+            newest_log: 0,
+            owner: None,
+            topics: 0,
+            partition_count: 0,
+            logs: None,
+            manifest: None,
+            fragments: None,
+            objects: None,
+            partitions: None,
+            damage: Vec::new(),
+            unchecked: Vec::new(),
+        }
+    }
+
     pub fn found(&self) -> Found {
         found(&self.damage, &self.unchecked)
     }

@@ -20,10 +20,10 @@ use storage::scrub::{Fault, Scrubbed, scrub, scrub_fence};
 use storage::view::{Layout, Needed, View};
 
 use self::findings::Findings;
-use super::access::{Access, Metadata};
+use super::access::Access;
 use super::batches::BatchCheck;
 use super::progress::Progress;
-use super::report::{FORMAT, Verification};
+use super::report::Verification;
 use super::{Found, ToolError};
 use crate::node::StartError;
 
@@ -58,16 +58,13 @@ pub async fn verify(access: &Access, progress: &Progress) -> Result<Verification
     let revision = verifier.run().await?;
     let findings = verifier.findings;
     let mut report = Verification {
-        format: FORMAT,
-        storage: access.description.clone(),
-        metadata: describe(access),
         revision,
-        result: "",
         checked: findings.checked,
         damage: findings.damage.into_values().collect(),
         unchecked: findings.unchecked,
         orphans: findings.orphans.into_values().collect(),
         strange: findings.strange,
+        ..Verification::nothing(access.subject.clone())
     };
     report.result = match report.found() {
         Found::Nothing => "intact",
@@ -75,13 +72,6 @@ pub async fn verify(access: &Access, progress: &Progress) -> Result<Verification
         Found::Unreadable => "incomplete",
     };
     Ok(report)
-}
-
-pub fn describe(access: &Access) -> String {
-    match &access.metadata {
-        Metadata::Embedded(_) => "embedded".to_owned(),
-        Metadata::Etcd { target, .. } => target.clone(),
-    }
 }
 
 /// The first look. None if the metadata itself is damaged, by the key given; fails if there is nothing at all.
@@ -100,7 +90,7 @@ pub async fn first_view(access: &Access) -> Result<Result<View, (String, String)
                     return Ok(Err(("the metadata".to_owned(), why)));
                 }
             }
-            Err(ToolError::Empty { description: access.description.clone() })
+            Err(ToolError::Empty { description: access.subject.storage.clone() })
         }
         Ok(view) => Ok(Ok(view)),
     }

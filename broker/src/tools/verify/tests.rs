@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::access::{Metadata, Subject};
 use super::super::inspect::inspect;
 use super::*;
 use crate::cli::Inspect;
@@ -89,7 +90,7 @@ impl Bucket {
         Access {
             source: Source::new(Arc::new(self.data.clone()), Layout::Objects),
             metadata: Metadata::Embedded(EmbeddedView::new(Arc::new(self.journal.clone()), Patience::default())),
-            description: "a bucket".to_owned(),
+            subject: Subject { storage: "a bucket".to_owned(), metadata: "embedded".to_owned() },
         }
     }
 

@@ -24,6 +24,8 @@ pub mod door;
 
 pub mod clients;
 
+pub mod looking;
+
 pub mod tools;
 
 pub mod workload;

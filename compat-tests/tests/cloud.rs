@@ -1,5 +1,5 @@
-//! GCS and Azure Blob, by their emulators: what the conformance suites and the probe ask, and a broker's death with real
-//! clients on it.
+//! GCS and Azure Blob, by their emulators: what the conformance suites and the probe ask, a broker's death with real clients
+//! on it, and what the tools say of what a broker has left there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use compat_tests::checker::Rules;
 use compat_tests::clients;
 use compat_tests::cloud::Cloud;
+use compat_tests::looking::{INTACT, bytes, damage, json, left_behind, put, verify};
 use compat_tests::process::Launch;
 use compat_tests::wait::alone;
 use compat_tests::workload::{Load, Workload};
@@ -94,6 +95,33 @@ async fn long_fragments(cloud: Cloud) {
     }
 }
 
+/// `inspect` shows what a broker has left, `verify` finds nothing wrong with it, until a byte is another one.
+async fn looked_at(cloud: Cloud) {
+    let _turn = alone().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = cloud.place().await;
+    let store = place.store();
+    let launch = left_behind(place.on(Launch::new(folder.path())), &*store).await;
+    let (ran, shown) = json(&launch, &["inspect", "partition", "t", "1"]);
+    assert_eq!(ran.code, INTACT, "{ran:?}");
+    let runs = shown["partitions"][0]["chain"].as_array().expect("a chain");
+    let (ran, shown) = json(&launch, &["inspect", "fragments"]);
+    assert_eq!(ran.code, INTACT, "{ran:?}");
+    let objects = shown["objects"].as_array().expect("a list");
+    for is_tiered in [true, false] {
+        let run = runs.iter().rfind(|run| run["tiered"] == is_tiered).expect("some of both kinds");
+        let key = run["key"].as_str().expect("a key");
+        assert!(objects.iter().any(|object| object["key"] == key && object["role"] == "data"), "{key}: {shown}");
+        let original = bytes(&*store, key).await;
+        let mut flipped = original.clone();
+        flipped[run["position"].as_u64().expect("a position") as usize + 70] ^= 1;
+        put(&*store, key, flipped).await;
+        assert_eq!(damage(&launch).into_keys().collect::<Vec<_>>(), vec![key]);
+        put(&*store, key, original).await;
+    }
+    assert_eq!(verify(&launch)["strange"], serde_json::json!([]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settled_writes_and_the_probe_on_gcs() {
     settled_writes_and_the_probe(Cloud::Gcs).await;
@@ -142,6 +170,16 @@ async fn long_fragments_on_gcs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_fragments_on_azure() {
     long_fragments(Cloud::Azure).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looked_at_on_gcs() {
+    looked_at(Cloud::Gcs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looked_at_on_azure() {
+    looked_at(Cloud::Azure).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

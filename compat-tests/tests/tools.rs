@@ -2,63 +2,20 @@
 //! the time, on what a dead one has left, and on damage of every kind. They leave no trace. `WOODPECKER_TEST_VERIFY_ROUNDS`
 //! makes it more verifications beside each broker, and more flipped bits.
 
-use std::collections::BTreeMap;
-
 use compat_tests::checker::Rules;
 use compat_tests::clients::{self, LIMIT, watermarks};
-use compat_tests::process::{Launch, Ran, free_port};
+use compat_tests::looking::{FAILED, INTACT, REFUSED, bytes, damage, json, left_behind, listing, put, verify};
+use compat_tests::process::{Launch, free_port};
 use compat_tests::s3::{self, Backend, Prefix};
-use compat_tests::wait::{alone, scale, until};
+use compat_tests::wait::{alone, scale};
 use compat_tests::workload::{Load, Workload};
-use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use rdkafka::producer::FutureRecord;
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value, json};
-
-const INTACT: Option<i32> = Some(0);
-const FAILED: Option<i32> = Some(1);
-const REFUSED: Option<i32> = Some(2);
-const DAMAGED: Option<i32> = Some(4);
 
 fn rounds() -> u64 {
     scale("WOODPECKER_TEST_VERIFY_ROUNDS", 2)
-}
-
-/// Runs a tool with JSON output.
-fn json(launch: &Launch, arguments: &[&str]) -> (Ran, Value) {
-    let ran = launch.tool(&[arguments, &["--json"]].concat());
-    let document = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-    (ran, document)
-}
-
-fn verify(launch: &Launch) -> Value {
-    let (ran, report) = json(launch, &["verify"]);
-    assert_eq!(ran.code, INTACT, "{}\n{}", ran.out, ran.err);
-    assert_eq!(report["result"], "intact");
-    report
-}
-
-/// Keys of the damage that is found, after the exit code was checked.
-fn damage(launch: &Launch) -> BTreeMap<String, String> {
-    let (ran, report) = json(launch, &["verify"]);
-    assert_eq!(ran.code, DAMAGED, "{}\n{}", ran.out, ran.err);
-    assert_eq!(report["result"], "damaged");
-    let found = report["damage"].as_array().expect("a list").iter();
-    found.map(|damage| (damage["key"].as_str().expect("a key").to_owned(), damage["why"].to_string())).collect()
-}
-
-/// Everything in a storage, with its length and the time of its last change.
-async fn listing(store: &dyn ObjectStore) -> Vec<(String, u64, String)> {
-    let listed: Vec<_> = store.list(None).try_collect().await.expect("a listing");
-    let shown = listed.into_iter().map(|object| {
-        let changed = object.last_modified.to_rfc3339();
-        (object.location.to_string(), object.size, changed)
-    });
-    let mut all: Vec<_> = shown.collect();
-    all.sort();
-    all
 }
 
 /// A broker of this kind, what it stores in, and how it is launched.
@@ -177,52 +134,13 @@ async fn beside_a_broker_with_etcd() {
     beside_a_running_broker(Backend::S3AndEtcd).await;
 }
 
-/// A stopped broker's storage with something of everything: tiered objects, what is not tiered yet, a manifest of several
-/// parts.
-async fn left_behind(backend: Backend, folder: &std::path::Path) -> (Launch, Box<dyn ObjectStore>) {
-    let (launch, store) = place(backend, folder).await;
-    let launch = launch.busy_upkeep().set("tier_interval_ms", 600_000).set("flush_interval_ms", 5);
-    let mut broker = launch.start().await;
-    clients::create_topic(&launch.kafka, "t", 2).await;
-    let producer = clients::producer(&launch.kafka, &[("linger.ms", "1")]);
-    let mut sent = 0;
-    let mut listed = Vec::new();
-    until("something of everything is stored", LIMIT, async || {
-        for _ in 0..50 {
-            let payload = format!("{sent:08}{}", "x".repeat(1_000));
-            let record = FutureRecord::<(), _>::to("t").partition(sent % 2).payload(&payload);
-            producer.send(record, LIMIT).await.expect("acknowledged");
-            sent += 1;
-        }
-        listed = listing(&*store).await;
-        count(&listed, "/tiered/") >= 3 && count(&listed, ".mf") >= 2
-    })
-    .await;
-    broker.terminate();
-    assert_eq!(broker.wait(LIMIT).await, Some(0));
-    verify(&launch);
-    (launch, store)
-}
-
-fn count(listed: &[(String, u64, String)], part: &str) -> usize {
-    listed.iter().filter(|(key, ..)| key.contains(part)).count()
-}
-
-async fn bytes(store: &dyn ObjectStore, key: &str) -> Vec<u8> {
-    let found = store.get(&Key::from(key)).await.expect("it is there");
-    found.bytes().await.expect("it can be read").to_vec()
-}
-
-async fn put(store: &dyn ObjectStore, key: &str, bytes: Vec<u8>) {
-    store.put(&Key::from(key), PutPayload::from(bytes)).await.expect("it can be written");
-}
-
 /// Each thing that is needed is flipped in one of three places (in all of them if there are more rounds), truncated and
 /// deleted: each time it is named.
 async fn damage_is_named(backend: Backend) {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (launch, store) = left_behind(backend, folder.path()).await;
+    let (launch, store) = place(backend, folder.path()).await;
+    let launch = left_behind(launch, &*store).await;
     let report = verify(&launch);
     let orphans: Vec<_> = report["orphans"].as_array().expect("a list").iter().map(|o| o["keys"].to_string()).collect();
     let listed = listing(&*store).await;
@@ -279,7 +197,8 @@ async fn damage_in_a_bucket_is_named() {
 async fn damage_beside_a_running_broker_is_named() {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (launch, store) = left_behind(Backend::S3, folder.path()).await;
+    let (launch, store) = place(Backend::S3, folder.path()).await;
+    let launch = left_behind(launch, &*store).await;
     let (_, chain) = json(&launch, &["inspect", "partition", "t", "1"]);
     let runs = chain["partitions"][0]["chain"].as_array().expect("a chain").clone();
     let run = runs.iter().find(|run| run["tiered"] == true).expect("a tiered run");
@@ -308,7 +227,8 @@ async fn damage_beside_a_running_broker_is_named() {
 async fn a_partition_is_shown_run_by_run() {
     let _turn = alone().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (launch, _) = left_behind(Backend::Folder, folder.path()).await;
+    let (launch, store) = place(Backend::Folder, folder.path()).await;
+    let launch = left_behind(launch, &*store).await;
     let (_, report) = json(&launch, &["inspect", "partition", "t", "0"]);
     let row = &report["partitions"][0];
     let mut next = row["log_start"].as_i64().expect("a number");

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::keys::{self, KEYS, VARIABLE_PREFIX};
+use crate::config::keys::{self, VARIABLE_PREFIX};
 use crate::config::{ConfigError, Settings};
 
 mod tool;
@@ -125,7 +125,7 @@ impl Invocation {
             if variable == CONFIG_VARIABLE || (cfg!(feature = "planted-bugs") && variable == PLANTED_BUG_VARIABLE) {
                 continue;
             }
-            let key = KEYS.iter().find(|key| key.variable() == *variable).ok_or_else(|| ConfigError::UnknownKey {
+            let key = keys::all().find(|key| key.variable() == *variable).ok_or_else(|| ConfigError::UnknownKey {
                 origin: format!("environment variable {variable}"),
                 name: name.to_ascii_lowercase(),
             })?;
@@ -136,7 +136,7 @@ impl Invocation {
 }
 
 fn apply_flags(settings: &mut Settings, matches: &ArgMatches) -> Result<(), ConfigError> {
-    for key in KEYS {
+    for key in keys::all() {
         // A tool has some of them only.
         if let Some(flag) = &key.flag
             && let Ok(Some(value)) = matches.try_get_one::<String>(key.name)
@@ -178,9 +178,9 @@ pub fn command() -> Command {
         let help = format!("{} [default: {default}] [variable: {}]", key.help, key.variable());
         Some(Arg::new(key.name).long(flag.name).value_name(flag.value).help(help))
     };
-    let of_tools = KEYS.iter().filter(|key| TOOL_KEYS.contains(&key.name)).filter_map(flag);
+    let of_tools = keys::all().filter(|key| TOOL_KEYS.contains(&key.name)).filter_map(flag);
     let of_tools: Vec<Arg> = std::iter::once(config.clone()).chain(of_tools).collect();
-    let flags = KEYS.iter().filter_map(flag);
+    let flags = keys::all().filter_map(flag);
     Command::new("woodpecker")
         .subcommands(tool::subcommands(&of_tools))
         .args_conflicts_with_subcommands(true)
@@ -202,7 +202,7 @@ fn settings_help(defaults: &Settings) -> String {
     let mut text = String::from(
         "SETTINGS\n  Every flag is also a key of the file (log-format as log_format) and a variable; these have no flag:\n",
     );
-    for key in KEYS.iter().filter(|key| key.flag.is_none()) {
+    for key in keys::all().filter(|key| key.flag.is_none()) {
         // Writing to a String cannot fail.
         let _infallible = write!(
             text,

@@ -1,6 +1,6 @@
 //! What can be set, its defaults and its limits.
 //!
-//! `keys::KEYS` is the one table of it: a row is a key of the configuration file, a `WOODPECKER_` variable, for some a
+//! `keys` has the one table of it: a row is a key of the configuration file, a `WOODPECKER_` variable, for some a
 //! flag, its help text and its limits. An unknown key or a bad value is refused at start by its name; limits that
 //! involve two keys are in `Settings::check`.
 
@@ -19,6 +19,8 @@ use std::time::Duration;
 use meta::etcd::EtcdTarget;
 
 pub use prices::Prices;
+
+use self::keys::addresses;
 
 /// Settings that the running broker reads. Validated before anything starts.
 #[derive(Debug, Clone)]
@@ -214,7 +216,7 @@ pub enum ConfigError {
 fn suggestion(name: &str) -> String {
     let close =
         |key: &&keys::Key| key.name.starts_with(name) || name.starts_with(key.name) || same_words(key.name, name);
-    keys::KEYS.iter().find(close).map(|key| format!("; did you mean {}?", key.name)).unwrap_or_default()
+    keys::all().find(close).map(|key| format!("; did you mean {}?", key.name)).unwrap_or_default()
 }
 
 fn same_words(one: &str, other: &str) -> bool {
@@ -279,10 +281,10 @@ impl Settings {
             Some(advertise) => (advertise, "advertise"),
             None => (&self.listen, "listen"),
         };
-        let Some((host, port)) = keys::host_and_port(address) else {
-            return refused(key, address.clone(), keys::HOST_PORT.to_owned());
+        let Some((host, port)) = addresses::host_and_port(address) else {
+            return refused(key, address.clone(), addresses::HOST_PORT.to_owned());
         };
-        if self.advertise.is_none() && keys::is_wildcard(host) {
+        if self.advertise.is_none() && addresses::is_wildcard(host) {
             let allowed = "listens on every address: say with advertise=HOST:PORT under which one clients reach it";
             return refused("listen", self.listen.clone(), allowed.to_owned());
         }

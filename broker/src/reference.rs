@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::config::Settings;
 use crate::config::kafka;
-use crate::config::keys::KEYS;
+use crate::config::keys;
 use crate::topics::config::{Role, Row, table::TABLE};
 
 const HEAD: &str = "\
@@ -43,7 +43,7 @@ topic's, the broker's, that of all brokers, what the broker was started with, th
 pub fn markdown() -> String {
     let mut text = HEAD.to_owned();
     let defaults = Settings::default();
-    for key in KEYS {
+    for key in keys::all() {
         let flag = key.flag.as_ref().map(|flag| format!("`--{}`", flag.name)).unwrap_or_default();
         let shown = kafka::name_of(key.name).map(|name| format!("`{name}`")).unwrap_or_default();
         let (name, default, help) = (key.name, key.value(&defaults), cell(key.help));

@@ -72,7 +72,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
 #[test]
 fn every_setting_can_come_from_a_variable_and_from_a_file() {
     let defaults = Settings::default();
-    for key in KEYS {
+    for key in keys::all() {
         let value = if key.name == "advertise" { "h:1".to_owned() } else { key.value(&defaults) };
         let by_variable = settings(&[], &[(&key.variable(), &value)]).unwrap();
         assert_eq!(key.value(&by_variable), value);
@@ -140,7 +140,7 @@ fn usage_errors_and_help_have_their_exit_codes() {
 #[test]
 fn help_names_every_setting_and_variable() {
     let help = command().render_long_help().to_string();
-    for key in KEYS {
+    for key in keys::all() {
         assert!(help.contains(&key.variable()), "{} is missing in\n{help}", key.variable());
     }
     for text in ["EXIT CODES", "AWS_ENDPOINT_URL", "s3://bucket/prefix", "--config", "WOODPECKER_CONFIG"] {

@@ -1,6 +1,6 @@
 //! Tests of the settings and their limits.
 
-use super::keys::{self, KEYS};
+use super::keys;
 use super::*;
 
 fn set(name: &str, value: &str) -> Result<Settings, ConfigError> {
@@ -16,7 +16,7 @@ fn the_defaults_are_accepted() {
 
 #[test]
 fn every_default_can_be_set() {
-    for key in KEYS.iter().filter(|key| key.name != "advertise") {
+    for key in keys::all().filter(|key| key.name != "advertise") {
         let shown = key.value(&Settings::default());
         let settings = set(key.name, &shown).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(key.value(&settings), shown, "{}", key.name);
@@ -25,7 +25,7 @@ fn every_default_can_be_set() {
 
 #[test]
 fn every_number_and_switch_reaches_its_own_setting() {
-    let numbers: Vec<_> = KEYS.iter().filter(|key| key.value(&Settings::default()).parse::<u64>().is_ok()).collect();
+    let numbers: Vec<_> = keys::all().filter(|key| key.value(&Settings::default()).parse::<u64>().is_ok()).collect();
     assert!(numbers.len() >= 12);
     for key in &numbers {
         let changed = key.value(&Settings::default()).parse::<u64>().unwrap() + 1;
@@ -40,7 +40,7 @@ fn every_number_and_switch_reaches_its_own_setting() {
 
 #[test]
 fn keys_are_unique_and_say_their_units() {
-    let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    let mut names: Vec<_> = keys::all().map(|key| key.name).collect();
     names.sort_unstable();
     let all = names.len();
     names.dedup();

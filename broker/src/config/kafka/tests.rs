@@ -1,7 +1,6 @@
 //! Every setting of the running broker is shown, with its value.
 
 use super::*;
-use crate::config::keys::KEYS;
 
 /// Changes a number or a switch; false if the setting is neither.
 fn change(settings: &mut Settings, key: &keys::Key) -> bool {
@@ -20,7 +19,7 @@ fn change(settings: &mut Settings, key: &keys::Key) -> bool {
 fn every_setting_of_the_running_broker_has_a_name_and_shows_its_value() {
     let plain = format!("{:?}", Settings::default().broker);
     let mut of_the_broker = 0;
-    for key in KEYS {
+    for key in keys::all() {
         let mut settings = Settings::default();
         if !change(&mut settings, key) || format!("{:?}", settings.broker) == plain {
             continue;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
+use futures::future::join_all;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use rdkafka::producer::FutureRecord;
@@ -53,29 +54,31 @@ pub async fn listing(store: &dyn ObjectStore) -> Vec<(String, u64, String)> {
 }
 
 /// Leaves a stopped broker's storage with something of everything: tiered objects, what is not tiered yet, a manifest of
-/// several parts. Returns how to launch another one on it.
-pub async fn left_behind(launch: Launch, store: &dyn ObjectStore) -> Launch {
+/// several parts. Returns how to launch another one on it, and what `verify` says of it.
+pub async fn left_behind(launch: Launch, store: &dyn ObjectStore) -> (Launch, Value) {
     let launch = launch.busy_upkeep().set("tier_interval_ms", 600_000).set("flush_interval_ms", 5);
     let mut broker = launch.start().await;
     clients::create_topic(&launch.kafka, "t", 2).await;
     let producer = clients::producer(&launch.kafka, &[("linger.ms", "1")]);
-    let mut sent = 0;
+    let send = async |number: i32| {
+        let payload = format!("{number:08}{}", "x".repeat(1_000));
+        let record = FutureRecord::<(), _>::to("t").partition(number % 2).payload(&payload);
+        producer.send(record, LIMIT).await.expect("acknowledged");
+    };
     let mut listed = Vec::new();
     until("something of everything is stored", LIMIT, async || {
-        for _ in 0..50 {
-            let payload = format!("{sent:08}{}", "x".repeat(1_000));
-            let record = FutureRecord::<(), _>::to("t").partition(sent % 2).payload(&payload);
-            producer.send(record, LIMIT).await.expect("acknowledged");
-            sent += 1;
-        }
+        // Not one after the other: what is stored is many batches all the same.
+        join_all((0..50).map(&send)).await;
         listed = listing(store).await;
         count(&listed, "/tiered/") >= 3 && count(&listed, ".mf") >= 2
     })
     .await;
+    // Too little to be tiered.
+    join_all((0..2).map(&send)).await;
     broker.terminate();
     assert_eq!(broker.wait(LIMIT).await, Some(0));
-    verify(&launch);
-    launch
+    let report = verify(&launch);
+    (launch, report)
 }
 
 fn count(listed: &[(String, u64, String)], part: &str) -> usize {

@@ -101,7 +101,7 @@ async fn looked_at(cloud: Cloud) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let place = cloud.place().await;
     let store = place.store();
-    let launch = left_behind(place.on(Launch::new(folder.path())), &*store).await;
+    let (launch, _) = left_behind(place.on(Launch::new(folder.path())), &*store).await;
     let (ran, shown) = json(&launch, &["inspect", "partition", "t", "1"]);
     assert_eq!(ran.code, INTACT, "{ran:?}");
     let runs = shown["partitions"][0]["chain"].as_array().expect("a chain");

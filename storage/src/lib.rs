@@ -19,6 +19,10 @@ pub mod metered;
 
 pub mod fragment;
 
+/// Fragments that unit tests make up.
+#[cfg(test)]
+mod stand_in;
+
 pub mod registry;
 
 pub mod object_log;

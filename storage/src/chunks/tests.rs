@@ -7,14 +7,11 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::join_all;
 use meta::error::ErrorKind;
-use meta::records::LogRecord;
-use meta::seams::Incarnation;
 use proptest::prelude::*;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::entry::{FragmentIndex, IndexedEntry, Run};
-use crate::log::{DurableSink, Log};
+use crate::stand_in::Fragments;
 
 const CHUNK: usize = 1024;
 
@@ -35,59 +32,19 @@ fn id(fragment: u64) -> FragmentId {
 }
 
 #[async_trait]
-impl LogStore for Objects {
-    async fn open(&self, _: u64, _: Incarnation, _: Arc<dyn DurableSink>) -> Result<Arc<dyn Log>> {
-        unreachable!("only reads")
-    }
-
-    async fn fence(&self, _: u64, _: &LogRecord, _: Incarnation) -> Result<u64> {
-        unreachable!("only reads")
-    }
-
-    async fn read_indexes(
-        &self,
-        _: u64,
-        _: u32,
-        _: u64,
-        _: u64,
-        _: &mut (dyn FnMut(FragmentIndex) -> Result<()> + Send),
-    ) -> Result<()> {
-        unreachable!("only reads")
-    }
-
-    async fn read_run_index(&self, _: &Run) -> Result<Vec<IndexedEntry>> {
-        unreachable!("only chunks")
-    }
-
-    async fn read(&self, _: &Run, _: u64, _: u32) -> Result<Bytes> {
-        unreachable!("only chunks")
-    }
-
-    fn is_remote(&self) -> bool {
+impl Fragments for Objects {
+    fn are_remote(&self) -> bool {
         true
     }
 
-    async fn read_pieces(
-        &self,
-        fragment: FragmentId,
-        range: Range<u64>,
-        piece_bytes: usize,
-        each: &mut (dyn FnMut(Bytes) + Send),
-    ) -> Result<()> {
+    async fn bytes(&self, fragment: FragmentId, range: Range<u64>) -> Result<Bytes> {
         self.gets.lock().push(range.clone());
         self.gate.acquire().await.unwrap().forget();
         if self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
             return Err(Error::Missing { key: fragment.key().to_string() });
         }
-        let mut at = range.start;
-        while at < range.end.min(self.object_bytes) {
-            let end = (at + piece_bytes as u64).min(range.end).min(self.object_bytes);
-            each((at..end).map(|at| byte(fragment, at)).collect::<Vec<_>>().into());
-            at = end;
-            yield_now().await;
-        }
-        Ok(())
+        Ok((range.start..range.end.min(self.object_bytes)).map(|at| byte(fragment, at)).collect())
     }
 }
 

@@ -2,17 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures::FutureExt;
-use meta::records::LogRecord;
 use meta::seams::Incarnation;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::entry::FragmentIndex;
 use crate::fragment::FragmentBuilder;
-use crate::log::{DurableSink, Log, LogStore};
 use crate::samples::{entry, partition};
 
 /// Answers index reads, one for each permit of the semaphore.
@@ -26,30 +21,8 @@ impl Slow {
     fn new(permits: usize, failures: usize) -> Self {
         Self { reads: AtomicUsize::new(0), failures: AtomicUsize::new(failures), gate: Semaphore::new(permits) }
     }
-}
 
-#[async_trait]
-impl LogStore for Slow {
-    async fn open(&self, _: u64, _: Incarnation, _: Arc<dyn DurableSink>) -> Result<Arc<dyn Log>> {
-        unreachable!("only reads")
-    }
-
-    async fn fence(&self, _: u64, _: &LogRecord, _: Incarnation) -> Result<u64> {
-        unreachable!("only reads")
-    }
-
-    async fn read_indexes(
-        &self,
-        _: u64,
-        _: u32,
-        _: u64,
-        _: u64,
-        _: &mut (dyn FnMut(FragmentIndex) -> Result<()> + Send),
-    ) -> Result<()> {
-        unreachable!("only reads")
-    }
-
-    async fn read_run_index(&self, run: &Run) -> Result<Vec<IndexedEntry>> {
+    async fn read(&self, run: &Run) -> Result<Vec<IndexedEntry>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
         if self.failures.load(Ordering::SeqCst) > 0 {
@@ -58,16 +31,12 @@ impl LogStore for Slow {
         }
         Ok(sample(run.fragment.fragment).1)
     }
-
-    async fn read(&self, _: &Run, _: u64, _: u32) -> Result<Bytes> {
-        unreachable!("only indexes")
-    }
 }
 
 async fn get(cache: &IndexCache, store: &Arc<Slow>, run: &Run) -> Result<Index> {
     let load = || {
         let (store, run) = (store.clone(), *run);
-        async move { store.read_run_index(&run).await }
+        async move { store.read(&run).await }
     };
     cache.get(run, load).await
 }

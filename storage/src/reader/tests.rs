@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use meta::error::ErrorKind;
-use meta::records::LogRecord;
 use meta::seams::Incarnation;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::entry::{Entry, FragmentId, FragmentIndex};
+use crate::entry::{Entry, FragmentId};
 use crate::error::Error;
-use crate::fragment::{FragmentBuilder, decode_run_index};
-use crate::log::{DurableFragment, DurableSink, Log};
+use crate::fragment::FragmentBuilder;
+use crate::log::DurableFragment;
 use crate::samples::{bytes_of as entry_bytes, entry, partition};
+use crate::stand_in::Fragments;
 
 mod remote;
 
@@ -25,70 +25,28 @@ struct Kept {
     is_remote: bool,
     /// So many reads get flipped bits, different ones each time.
     damaged: AtomicUsize,
-    /// The next read in pieces ends behind so many bytes, as if that were all.
+    /// The next read ends behind so many bytes, as if that were all.
     cut_to: Mutex<Option<usize>>,
     reads: AtomicUsize,
 }
 
 #[async_trait]
-impl LogStore for Kept {
-    async fn open(&self, _: u64, _: Incarnation, _: Arc<dyn DurableSink>) -> Result<Arc<dyn Log>> {
-        unreachable!("only reads")
-    }
-
-    async fn fence(&self, _: u64, _: &LogRecord, _: Incarnation) -> Result<u64> {
-        unreachable!("only reads")
-    }
-
-    async fn read_indexes(
-        &self,
-        _: u64,
-        _: u32,
-        _: u64,
-        _: u64,
-        _: &mut (dyn FnMut(FragmentIndex) -> Result<()> + Send),
-    ) -> Result<()> {
-        unreachable!("only reads")
-    }
-
-    async fn read_run_index(&self, run: &Run) -> Result<Vec<IndexedEntry>> {
-        let part = self.read(run, run.index_position, run.index_length).await?;
-        decode_run_index(run, &part).map_err(|error| error.at(self.key(run.fragment)))
-    }
-
-    async fn read(&self, run: &Run, position: u64, length: u32) -> Result<Bytes> {
-        self.take(run.fragment, position..position + u64::from(length))
-    }
-
-    fn is_remote(&self) -> bool {
+impl Fragments for Kept {
+    fn are_remote(&self) -> bool {
         self.is_remote
     }
 
-    async fn read_pieces(
-        &self,
-        fragment: FragmentId,
-        range: Range<u64>,
-        piece_bytes: usize,
-        each: &mut (dyn FnMut(Bytes) + Send),
-    ) -> Result<()> {
-        let size = self.fragments.lock().get(&fragment).map_or(0, Vec::len) as u64;
-        let bytes = self.take(fragment, range.start..range.end.min(size).max(range.start))?;
-        let cut_to = self.cut_to.lock().take().unwrap_or(usize::MAX);
-        bytes[..bytes.len().min(cut_to)].chunks(piece_bytes).for_each(|piece| each(Bytes::copy_from_slice(piece)));
-        Ok(())
-    }
-}
-
-impl Kept {
-    fn take(&self, fragment: FragmentId, range: Range<u64>) -> Result<Bytes> {
+    async fn bytes(&self, fragment: FragmentId, range: Range<u64>) -> Result<Bytes> {
         let number = self.reads.fetch_add(1, Ordering::SeqCst);
         let fragments = self.fragments.lock();
         let stored = fragments.get(&fragment).ok_or_else(|| Error::Missing { key: self.key(fragment) })?;
-        let mut bytes = stored[range.start as usize..range.end as usize].to_vec();
+        let (begin, end) = (range.start as usize, stored.len().min(range.end as usize));
+        let mut bytes = stored[begin..end.max(begin)].to_vec();
         if self.damaged.load(Ordering::SeqCst) > 0 {
             self.damaged.fetch_sub(1, Ordering::SeqCst);
             bytes.iter_mut().for_each(|byte| *byte ^= 1 << (number % 8));
         }
+        bytes.truncate(self.cut_to.lock().take().unwrap_or(usize::MAX));
         Ok(bytes.into())
     }
 }

@@ -112,7 +112,7 @@ impl Default for TierConfig {
             interval: Duration::from_secs(600),
             object_bytes: 64 << 20,
             merge_object_bytes: 256 << 20,
-            merge_part_bytes: 32 << 20,
+            merge_part_bytes: 24 << 20,
             retention_check_interval: Duration::from_secs(300),
             delete_delay: Duration::from_secs(60),
         }

@@ -323,7 +323,7 @@ impl Worker {
         !self.parts.in_place && self.parts.config.tier.merge_object_bytes > 0
     }
 
-    fn joiner(&self) -> Joiner {
+    fn joiner(&self, in_haste: bool) -> Joiner {
         Joiner {
             objects: self.parts.objects.clone(),
             budget: self.parts.budget.clone(),
@@ -331,12 +331,17 @@ impl Worker {
             uploads: self.uploads.clone(),
             log: self.parts.log,
             incarnation: self.parts.incarnation,
-            limits: Limits::of(&self.parts.config, &self.parts.budget, self.parts.in_place),
+            limits: Limits::of(&self.parts.config, &self.parts.budget, self.parts.in_place, in_haste),
         }
     }
 
     fn wake_at_bytes(&self) -> u64 {
         self.keep_bytes() + self.round_bytes()
+    }
+
+    /// Is more waiting than one round takes? So much came while the one before was under way.
+    fn is_late(&self) -> bool {
+        self.parts.partitions.backlog().bytes() > self.wake_at_bytes() + self.round_bytes() / 2
     }
 
     fn is_paused(&self) -> bool {
@@ -367,15 +372,8 @@ impl Worker {
             self.merge().await?;
         }
         let overdue = |since: Instant| since + tier.interval <= Instant::now();
-        for number in 0..MOST_ROUNDS {
-            if !self.parts.partitions.backlog().since().is_some_and(overdue) {
-                break;
-            }
-            if number > 0 {
-                self.delete_due().await?;
-                self.merge().await?;
-            }
-            // All that there is; more than one only of very many runs.
+        if self.parts.partitions.backlog().since().is_some_and(overdue) {
+            // Of very many runs some are left, which are due at once, when everything else has had its turn.
             self.round(0, u64::MAX).await?;
         }
         let now = Instant::now();

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - An entry's bytes are compared with its checksum before they are written anew, and the checksum goes with them.
-//! - Memory: two parts, the windows, the index of the object that is being written, whose entries are limited, and what is
+//! - Memory: the parts that are being sent and the one that is being filled, the windows, the index of the object that is being written, whose entries are limited, and what is
 //!   remembered of each run. All of it is paid for before anything is read (`pay`), but for the jobs themselves, which are
 //!   the caller's.
 //! - Nothing refers to what is written until the caller commits it; after an error it is an orphan, which the caller is
@@ -40,10 +40,15 @@ const ENTRY_MEMORY_BYTES: usize = 160;
 /// What a run takes beside its job: a reference to it in a list that grows, its pieces, and the stretches that those lie in.
 const JOINED_RUN_BYTES: usize =
     2 * size_of::<(&Run, usize)>() + size_of::<(Piece, usize)>() + 2 * size_of::<Range<u64>>();
-/// Of the memory, what a part takes at most; the windows take as much, and the index half of it.
-const SHARE: usize = 16;
+/// Of the memory, what a part takes at most; the windows take half as much again, and the index half of it.
+const SHARE: usize = 20;
 /// The same of the budget, which is smaller: one that joins in the background and one in a round leave enough to others.
-const BUDGET_SHARE: usize = 12;
+const BUDGET_SHARE: usize = 16;
+/// Parts and reads on their way where nobody waits: producers and readers have the network and the processors as well.
+const AT_LEISURE: (usize, usize) = (1, 8);
+/// The same where as much comes as the store takes: of one part it takes some 50 to 90 MB a second, and to a read it answers
+/// after 30 ms.
+const IN_HASTE: (usize, usize) = (3, 16);
 /// How long one that can wait does so for memory that nobody else has a use for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Afterwards it does with windows and parts that are so much shorter: it costs requests, and little of what is cached.
@@ -58,6 +63,8 @@ pub struct Limits {
     /// In an object.
     pub entries: usize,
     pub parts: Parts,
+    /// Under way.
+    pub reads: usize,
     pub windows_bytes: usize,
 }
 
@@ -113,18 +120,20 @@ impl<'a> Todo<'a> {
 }
 
 impl Limits {
-    /// `in_place`: the storage is a folder.
-    pub fn of(config: &BrokerConfig, budget: &Budget, in_place: bool) -> Self {
+    /// `in_place`: the storage is a folder. `in_haste`: more comes meanwhile than moves at leisure.
+    pub fn of(config: &BrokerConfig, budget: &Budget, in_place: bool, in_haste: bool) -> Self {
         let share = (config.memory_bytes / SHARE).min(budget.total_bytes() / BUDGET_SHARE).max(1);
         let bytes = config.tier.merge_part_bytes.min(share).max(1);
         // Where memory is too small for what stores take as a part, an object is one piece.
         let allowed = bytes >= config.tier.merge_part_bytes.min(LEAST_PART_BYTES);
         let most = config.tier.merge_object_bytes;
+        let (at_once, reads) = if in_haste { IN_HASTE } else { AT_LEISURE };
         Self {
             object_bytes: if allowed { most } else { most.min(bytes) } as u64,
             entries: (share / 2 / ENTRY_MEMORY_BYTES).max(1),
-            parts: Parts { bytes, allowed, reads_back: !in_place },
-            windows_bytes: share,
+            parts: Parts { bytes, at_once, allowed, reads_back: !in_place },
+            reads,
+            windows_bytes: share * 3 / 2,
         }
     }
 
@@ -141,7 +150,7 @@ impl Limits {
         let bytes: usize = runs().map(|run| run.length as usize + run.index_length as usize).sum();
         let entries: usize = runs().map(entries_of).sum();
         let entries_bytes = self.entries.min(entries) * ENTRY_MEMORY_BYTES + runs().count() * JOINED_RUN_BYTES;
-        2 * self.parts.bytes.min(bytes) + self.windows_bytes.min(2 * bytes) + entries_bytes
+        (self.parts.at_once + 1) * self.parts.bytes.min(bytes) + self.windows_bytes.min(2 * bytes) + entries_bytes
     }
 }
 
@@ -153,8 +162,8 @@ impl Joiner {
 
     /// The same for one that can wait, and must not cost others what they have cached.
     ///
-    /// By default it never would: of 412 MiB of budget the tail has 128 at most, the lanes of readers 64, and a merge takes
-    /// 112. All else is in use only for as long as something is under way. But a tail of half the memory, which may be
+    /// By default it never would: of 412 MiB of budget the tail has 128 at most, the lanes of readers 144, and a merge takes
+    /// 98. All else is in use only for as long as something is under way. But a tail of half the memory, which may be
     /// configured, leaves a merge no room for as long as the tail is full, and that may be always. So after a while it does
     /// with about a third, for which cached data goes if it must: it has to come to an end.
     pub async fn pay_patiently(&mut self, jobs: &[Job], kept_bytes: usize) -> Permit {
@@ -192,7 +201,8 @@ impl Joiner {
 
     fn sources(&self, wanted: impl Iterator<Item = Piece> + Clone, memory_bytes: usize) -> Sources {
         let objects = wanted.clone().map(|piece| piece.fragment).collect();
-        Sources::new(self.objects.clone(), wanted, window_bytes(&objects, memory_bytes))
+        let window_bytes = window_bytes(&objects, self.limits.reads, memory_bytes);
+        Sources::new(self.objects.clone(), wanted, window_bytes, self.limits.reads)
     }
 
     /// Lays out the next object.
@@ -260,7 +270,7 @@ impl Joiner {
         let all: Vec<&IndexedEntry> = plan.layout.index.runs.iter().flat_map(|run| &run.entries).collect();
         let memory_bytes = self.limits.windows_bytes - self.limits.windows_bytes / INDEX_SHARE;
         let objects = plan.from.iter().map(|(run, _)| run.fragment).collect();
-        let steps = steps(&plan.from, &all, window_bytes(&objects, memory_bytes));
+        let steps = steps(&plan.from, &all, window_bytes(&objects, self.limits.reads, memory_bytes));
         let mut sources = self.sources(steps.iter().map(|(piece, _)| *piece), memory_bytes);
         let mut rest = &all[..];
         for (piece, count) in steps {

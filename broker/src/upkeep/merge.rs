@@ -103,7 +103,7 @@ impl Worker {
     }
 
     fn begin_merge(&mut self) -> Option<Merge> {
-        let mut joiner = self.joiner();
+        let mut joiner = self.joiner(false);
         let most = Most { bytes: joiner.limits.object_bytes, entries: joiner.limits.entries };
         if most.bytes == 0 {
             return None;

@@ -41,9 +41,9 @@ fn scaled() -> BrokerConfig {
     }
 }
 
-/// At load a fragment is as long as they get. With 32 of them (256 MiB) come: an object of 9 parts (8 of 32 MiB, and the
-/// rest with the index), its beginning and its completion; a part of the manifest, and the metadata's record of it: 13.
-/// 45 / 32 = 1.41; fragments that exceed `flush_bytes` by their last batch make it 1.34 here.
+/// At load a fragment is as long as they get. With 32 of them (256 MiB) come: an object of 11 parts (10 of 24 MiB, and the
+/// rest with the index), its beginning and its completion; a part of the manifest, and the metadata's record of it: 15.
+/// 47 / 32 = 1.47; fragments that exceed `flush_bytes` by their last batch make it 1.34 here.
 #[tokio::test(start_paused = true)]
 async fn an_hour_at_load_costs_at_most_one_and_a_half_puts_per_fragment() {
     let rig = Rig::new(1, scaled());
@@ -77,7 +77,8 @@ async fn an_hour_at_load_costs_at_most_one_and_a_half_puts_per_fragment() {
 /// Many partitions have little each: a round has no more runs than memory allows, and what was overdue is done all the same.
 #[tokio::test(start_paused = true)]
 async fn a_round_of_many_runs_is_several() {
-    let small = BrokerConfig { memory_bytes: 4 << 20, tail_bytes: 1 << 20, ..BrokerConfig::default() };
+    // Everything is moved from memory, which takes no other.
+    let small = BrokerConfig { memory_bytes: 4 << 20, tail_bytes: 2 << 20, ..BrokerConfig::default() };
     let small = BrokerConfig { request_max_bytes: 1 << 20, message_max_bytes: 1 << 19, flush_bytes: 1 << 20, ..small };
     // 128 KiB for runs.
     let most_runs = (4 << 20) / ROUND_SHARE / RUN_MEMORY_BYTES;
@@ -102,7 +103,8 @@ async fn a_round_of_many_runs_is_several() {
     assert_eq!(broker.partitions.backlog().bytes(), 0, "all of it is done at its time");
     let rounds = commits() - before;
     assert!(rounds as usize >= total_runs.div_ceil(most_runs), "{rounds} rounds of {total_runs} runs");
-    assert!(peak >= most_runs / 2 * RUN_MEMORY_BYTES, "what is remembered of runs is paid for: {peak}");
+    let least_bytes = most_runs / 2 * RUN_MEMORY_BYTES;
+    assert!(peak >= least_bytes && peak <= 2 * least_bytes, "what is remembered of runs is paid for: {peak}");
     for partition in &all {
         assert_eq!(running.contents(partition).await.len(), 20);
     }

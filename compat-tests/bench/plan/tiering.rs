@@ -22,14 +22,14 @@ use crate::{
 const RECORD_BYTES: usize = 32 << 10;
 /// In one request, a record each.
 const PARTITIONS_EACH: usize = 4;
-/// About a third of what two cores that carry everything can take while it is tiered, too.
-const MB_PER_S: usize = 100;
+/// So much that two cores that carry everything are not always busy, though each byte passes the proxy three times.
+const MB_PER_S: usize = 40;
 /// Each waits for its answer: more of them than are on their way at a time.
 const CONNECTIONS: usize = 400;
 /// Rounds of upkeep move 256 MiB each: there are several of them meanwhile. What is not to be tiered at all is no more than
 /// can be kept from it.
-const WINDOW: Duration = Duration::from_secs(12);
-const WARM_UP: Duration = Duration::from_secs(3);
+const WINDOW: Duration = Duration::from_secs(24);
+const WARM_UP: Duration = Duration::from_secs(8);
 
 impl Run {
     pub(super) fn tiering(&mut self) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! Objects that are written in parts: what they hold, what is counted, and what is left when something goes wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use meta::faults::{Fault, FaultStore, Operation};
+use meta::faults::{Fault, FaultPlan, FaultStore, Operation};
 use meta::seams::Incarnation;
 use object_store::ObjectStoreExt;
+use tokio::time::Instant;
 
 use super::*;
 use crate::fragment::{FragmentHeader, TieredBuilder, TieredLayout, decode_footer};
@@ -12,6 +14,7 @@ use crate::metered::{Kind, MeteredStore, Purpose};
 use crate::samples::{bytes_of, entry, partition};
 
 const WRITER: Incarnation = Incarnation(7);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// An object of so many entries of 100 bytes: how it is laid out, and its entries' bytes.
 fn laid_out(number: u64, entries: i64) -> (TieredLayout, Vec<Vec<u8>>) {
@@ -28,7 +31,8 @@ fn laid_out(number: u64, entries: i64) -> (TieredLayout, Vec<Vec<u8>>) {
 }
 
 async fn written(objects: &TieredObjects, layout: &TieredLayout, entries: &[Vec<u8>], part_bytes: usize) -> Result<()> {
-    let mut upload = objects.begin(layout, Parts { bytes: part_bytes, allowed: true, reads_back: true }).await?;
+    let mut upload =
+        objects.begin(layout, Parts { bytes: part_bytes, at_once: 3, allowed: true, reads_back: true }).await?;
     let whole = async {
         for entry in entries {
             upload.push(entry).await?;
@@ -61,12 +65,28 @@ async fn whatever_the_length_of_parts_the_object_is_the_same() {
     }
 }
 
+/// A store that is far away takes several parts side by side, and no more than there is memory for.
+#[tokio::test(start_paused = true)]
+async fn parts_are_on_their_way_side_by_side() {
+    let store = FaultStore::in_memory();
+    let objects = TieredObjects::new(Arc::new(store.clone()));
+    store.set_plan(FaultPlan::slow(SECOND..=SECOND));
+    let (layout, entries) = laid_out(1, 20);
+    let parts = layout.total_bytes.div_ceil(200) as u32;
+    let began = Instant::now();
+    written(&objects, &layout, &entries, 200).await.unwrap();
+    // Beside them, its beginning and its end, and that it is given up, which comes too late.
+    let took_s = began.elapsed().as_secs_f64().round() as u32;
+    assert_eq!(took_s, parts.div_ceil(3) + 3, "{parts} parts, three at a time");
+}
+
 #[tokio::test]
 async fn what_was_given_up_is_not_there() {
     let store = FaultStore::in_memory();
     let objects = TieredObjects::new(Arc::new(store.clone()));
     let (layout, entries) = laid_out(1, 20);
-    let mut upload = objects.begin(&layout, Parts { bytes: 500, allowed: true, reads_back: true }).await.unwrap();
+    let mut upload =
+        objects.begin(&layout, Parts { bytes: 500, at_once: 3, allowed: true, reads_back: true }).await.unwrap();
     for entry in &entries[..15] {
         upload.push(entry).await.unwrap();
     }
@@ -76,7 +96,7 @@ async fn what_was_given_up_is_not_there() {
     assert!(objects.list().await.unwrap().fragments.is_empty());
     // The head alone is longer than a part: it fails while the upload is begun.
     store.script(Operation::Part, "tiered", 0, Fault::FailBefore);
-    written(&objects, &layout, &entries, 30).await.unwrap_err();
+    written(&objects, &layout, &entries, 10).await.unwrap_err();
     assert_eq!(store.open_uploads(), 0);
     store.script(Operation::Part, "tiered", 1, Fault::FailBefore);
     let failed = written(&objects, &layout, &entries, 500).await.unwrap_err();

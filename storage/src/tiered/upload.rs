@@ -5,7 +5,7 @@
 //!   referred to, and its key is not used again.
 //! - There is no create-if-absent of an upload in parts, and none is needed: the key has a number that the only writer of
 //!   the log in it has never used before.
-//! - In memory are two parts at most: one that is being filled and one that is being sent.
+//! - In memory are `Parts::at_once` parts that are being sent at most, and one that is being filled.
 //!
 //! What is neither finished nor aborted (after a crash) is no object: nothing lists it, and the store keeps its parts until
 //! a rule of the bucket ends it (S3: `AbortIncompleteMultipartUpload`), or, in a folder, until the next start.
@@ -17,7 +17,7 @@ use meta::planted;
 use meta::settled::Identity;
 use object_store::path::Path;
 use object_store::{GetRange, MultipartUpload, ObjectStoreExt, PutPayload};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::TieredObjects;
@@ -33,6 +33,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(180);
 #[derive(Debug, Clone, Copy)]
 pub struct Parts {
     pub bytes: usize,
+    /// Parts on their way: a store that is far away takes no more than so much of one of them in a second.
+    pub at_once: usize,
     /// No: however long it is, it is sent in one piece.
     pub allowed: bool,
     /// What can be read after an error is durable. Not in a folder, where it may be lost with the power.
@@ -49,16 +51,9 @@ pub struct Upload {
     /// None: it is sent in one piece in the end.
     parts: Option<Box<dyn MultipartUpload>>,
     filling: BytesMut,
-    sending: Option<Sent>,
-}
-
-/// A part on its way while the next one is being filled. If nobody waits for it any more, it is given up.
-struct Sent(JoinHandle<Result<()>>);
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// If nobody waits for them any more, they are given up.
+    sending: JoinSet<Result<()>>,
+    at_once: usize,
 }
 
 impl TieredObjects {
@@ -80,7 +75,8 @@ impl TieredObjects {
             reads_back: parts.reads_back,
             parts: upload,
             filling: BytesMut::with_capacity(room),
-            sending: None,
+            sending: JoinSet::new(),
+            at_once: parts.at_once.max(1),
         };
         match upload.push(&layout.head).await {
             Ok(()) => Ok(upload),
@@ -93,13 +89,13 @@ impl TieredObjects {
 }
 
 impl Upload {
-    /// The next bytes. Waits while two parts are full.
+    /// The next bytes. Waits while as many parts as may be are on their way.
     pub async fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         while self.parts.is_some() && self.filling.len() + bytes.len() >= self.part_bytes {
             let (now, later) = bytes.split_at(self.part_bytes - self.filling.len());
             self.filling.extend_from_slice(now);
             bytes = later;
-            self.sent().await?;
+            self.sent(self.at_once - 1).await?;
             let full = std::mem::replace(&mut self.filling, BytesMut::with_capacity(self.part_bytes));
             self.send(full.freeze());
         }
@@ -114,11 +110,10 @@ impl Upload {
         if self.parts.is_none() {
             return self.objects.create(&self.key, vec![last], &self.identity).await;
         }
-        self.sent().await?;
         if !last.is_empty() {
             self.send(last);
-            self.sent().await?;
         }
+        self.sent(0).await?;
         fail::fail_point!("tiered::parts_written");
         if planted::bug("upload-not-completed") {
             return Ok(());
@@ -133,11 +128,8 @@ impl Upload {
 
     /// Gives up: nothing of it is kept, if the store can be told. Also after a completion that failed, or may have.
     pub async fn abort(mut self) {
-        if let Some(mut sending) = self.sending.take() {
-            // The store must not hear of this part afterwards.
-            sending.0.abort();
-            let _given_up = (&mut sending.0).await;
-        }
+        // The store must not hear of them afterwards.
+        self.sending.shutdown().await;
         if let Some(mut parts) = self.parts.take()
             && let Err(error) = called("giving up", &self.key, parts.abort()).await
         {
@@ -148,13 +140,16 @@ impl Upload {
     fn send(&mut self, part: Bytes) {
         let Some(parts) = &mut self.parts else { return };
         let (part, key) = (parts.put_part(PutPayload::from(part)), self.key.clone());
-        self.sending = Some(Sent(tokio::spawn(async move { called("writing", &key, part).await })));
+        self.sending.spawn(async move { called("writing", &key, part).await });
     }
 
-    async fn sent(&mut self) -> Result<()> {
-        let Some(mut sending) = self.sending.take() else { return Ok(()) };
-        let lost = |_| Err(Error::Unknown { what: format!("a part of {}", self.key) });
-        (&mut sending.0).await.unwrap_or_else(lost)
+    /// Waits until no more than so many parts are on their way.
+    async fn sent(&mut self, left: usize) -> Result<()> {
+        while self.sending.len() > left {
+            let lost = |_| Err(Error::Unknown { what: format!("a part of {}", self.key) });
+            self.sending.join_next().await.map_or(Ok(()), |sent| sent.unwrap_or_else(lost))?;
+        }
+        Ok(())
     }
 }
 

@@ -25,8 +25,8 @@ pub const KEYS: &[Key] = &[
     ),
     plain(
         "merge_part_bytes",
-        "Objects that are longer are written in parts of this length, each of which costs as much as a PUT; two of \
-         them are in memory. Less if memory_bytes is small. S3 takes none under 5 MiB.",
+        "Objects that are longer are written in parts of this length, each of which costs as much as a PUT; up to four \
+         of them are in memory. Less if memory_bytes is small. S3 takes none under 5 MiB.",
         integer!(1, GIB, broker.tier.merge_part_bytes: usize),
     ),
     plain(

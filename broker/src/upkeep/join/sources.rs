@@ -1,13 +1,14 @@
 //! What runs are read from when they are joined: objects, each through a window that moves from its beginning to its end.
 //!
 //! What will be asked for is known before, and so are the reads that this takes: several of them are under way while
-//! what came before is being written.
+//! what came before is being written, each in a task of its own, because nobody polls them then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use storage::apart::begin;
 use storage::entry::FragmentId;
 use storage::error::{Error, Result};
 use storage::tiered::TieredObjects;
@@ -17,8 +18,6 @@ const GAP_BYTES: u64 = 64 << 10;
 /// A window is no shorter, however many objects there are: what is left of memory's limit is theirs.
 const LEAST_WINDOW_BYTES: usize = 16 << 10;
 const MOST_WINDOW_BYTES: usize = 4 << 20;
-/// Reads under way.
-const READS: usize = 8;
 
 /// Bytes of an object that are asked for at once.
 #[derive(Debug, Clone, Copy)]
@@ -40,22 +39,25 @@ struct Window {
 }
 
 /// How long windows into these objects are, if they and what is being read may take so much memory.
-pub fn window_bytes(objects: &BTreeSet<FragmentId>, memory_bytes: usize) -> usize {
-    (memory_bytes / (objects.len() + READS)).clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES)
+pub fn window_bytes(objects: &BTreeSet<FragmentId>, reads: usize, memory_bytes: usize) -> usize {
+    (memory_bytes / (objects.len() + reads)).clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES)
 }
 
 impl Sources {
     /// `wanted`: all that will be asked for, in this order, and as far as it can be those of one object from its beginning
-    /// to its end.
-    pub fn new(objects: TieredObjects, wanted: impl Iterator<Item = Piece> + Clone, window_bytes: usize) -> Self {
-        let reads = stream::iter(reads(wanted, window_bytes)).map(move |read| {
+    /// to its end. `reads`: how many of them are under way.
+    pub fn new(
+        objects: TieredObjects,
+        wanted: impl Iterator<Item = Piece> + Clone,
+        window_bytes: usize,
+        reads: usize,
+    ) -> Self {
+        let begun = stream::iter(wanted_reads(wanted, window_bytes)).map(move |read| {
             let objects = objects.clone();
-            async move {
-                let bytes = objects.read(read.fragment, read.position, read.length).await?;
-                Ok((read.fragment, Window { position: read.position, bytes }))
-            }
+            let bytes = begin(async move { objects.read(read.fragment, read.position, read.length).await });
+            async move { Ok((read.fragment, Window { position: read.position, bytes: bytes.await?? })) }
         });
-        Self { windows: BTreeMap::new(), reads: reads.buffered(READS).boxed() }
+        Self { windows: BTreeMap::new(), reads: begun.buffered(reads).boxed() }
     }
 
     /// The next piece.
@@ -83,7 +85,7 @@ impl Piece {
 }
 
 /// The reads that it takes to have all these pieces, in the order in which `Sources::next` needs them.
-fn reads(wanted: impl Iterator<Item = Piece> + Clone, window_bytes: usize) -> Vec<Piece> {
+fn wanted_reads(wanted: impl Iterator<Item = Piece> + Clone, window_bytes: usize) -> Vec<Piece> {
     let mut stretches: BTreeMap<FragmentId, Vec<Range<u64>>> = BTreeMap::new();
     for piece in wanted.clone() {
         stretches.entry(piece.fragment).or_default().push(piece.position..piece.end());

@@ -1,15 +1,17 @@
 //! Runs joined into long objects: every byte where it belongs, whatever the lengths of parts, windows and objects, and
 //! nothing is passed on that is damaged.
 
-use meta::faults::{Fault, FaultStore, Operation};
+use meta::faults::{Fault, FaultPlan, FaultStore, Operation};
 use meta::seams::Random;
 use object_store::ObjectStore;
 use storage::error::Error;
 use storage::samples::{bytes_of, entry, partition};
+use tokio::time::{Instant, sleep};
 
 use super::*;
 
 const SELF: Incarnation = Incarnation(9);
+const SECOND: Duration = Duration::from_secs(1);
 
 struct Sample {
     store: FaultStore,
@@ -80,9 +82,11 @@ fn joiner(store: &FaultStore, random: &Random) -> Joiner {
             entries: pick([1, 20, 10_000]),
             parts: Parts {
                 bytes: pick([50, 333, 1 << 20]),
+                at_once: pick([1, 2, 3]),
                 allowed: random.next_u64().is_multiple_of(2),
                 reads_back: true,
             },
+            reads: pick([1, 8, 16]),
             windows_bytes: pick([1, 100_000, 1 << 20]),
         },
     }
@@ -133,6 +137,22 @@ async fn damage_is_found() {
     assert!(matches!(&error, Error::Corrupt { key: found, .. } if *found == key.to_string()), "{error}");
 }
 
+/// What comes next is read while what came before is being written.
+#[tokio::test(start_paused = true)]
+async fn reads_go_on_while_nobody_waits_for_them() {
+    let random = Random::from_seed(3);
+    let Sample { store, jobs, .. } = sample(&random).await;
+    let pieces: Vec<Piece> = jobs.iter().flat_map(|job| &job.runs).map(index_piece).collect();
+    assert!(pieces.len() > 2, "{}", pieces.len());
+    store.set_plan(FaultPlan::slow(SECOND..=SECOND));
+    let mut sources = Sources::new(TieredObjects::new(Arc::new(store)), pieces.iter().copied(), 1, 2);
+    sources.next(pieces[0]).await.unwrap();
+    sleep(SECOND).await;
+    let began = Instant::now();
+    sources.next(pieces[1]).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 /// However short they are.
 #[test]
 fn what_is_remembered_of_runs_is_paid_for() {
@@ -165,8 +185,8 @@ async fn what_can_wait_takes_what_is_free_and_later_less() {
     let random = Random::from_seed(8);
     let Sample { store, jobs, expected } = sample(&random).await;
     let mut joiner = joiner(&store, &random);
-    let parts = Parts { bytes: 40 << 20, allowed: true, reads_back: true };
-    joiner.limits = Limits { object_bytes: 1 << 30, entries: 10_000, parts, windows_bytes: 1_000 };
+    let parts = Parts { bytes: 40 << 20, at_once: 1, allowed: true, reads_back: true };
+    joiner.limits = Limits { object_bytes: 1 << 30, entries: 10_000, parts, reads: 8, windows_bytes: 1_000 };
     joiner.budget = Budget::new(10_000_000);
     let paid = joiner.pay_patiently(&jobs, 77).await;
     let whole_bytes = joiner.limits.memory_bytes(&jobs) + 77;
@@ -175,9 +195,9 @@ async fn what_can_wait_takes_what_is_free_and_later_less() {
     let cached = Arc::new(parking_lot::Mutex::new(joiner.budget.take_if_free(10_000_000 - whole_bytes + 1)));
     let cache = cached.clone();
     joiner.budget.on_shortage(Arc::new(move || cache.lock().take().is_some()));
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let (waiting, all) = (joiner.pay_patiently(&jobs, 77), async {
-        tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+        sleep(PATIENCE - Duration::from_secs(1)).await;
         cached.lock().is_some()
     });
     let (paid, was_there) = tokio::join!(waiting, all);

@@ -171,6 +171,11 @@ impl ChunkCache {
         self.most_at_once() / 2
     }
 
+    /// Where the chunk ends that what ends here lies in.
+    pub fn end_of_chunk(&self, position: u64) -> u64 {
+        position.next_multiple_of(self.0.options.chunk_bytes as u64)
+    }
+
     /// Does anybody wait for memory of this lane?
     pub fn is_waited_for(&self) -> bool {
         self.0.pool.is_waited_for()

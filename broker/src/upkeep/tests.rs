@@ -77,8 +77,9 @@ async fn an_hour_at_load_costs_at_most_one_and_a_half_puts_per_fragment() {
 /// Many partitions have little each: a round has no more runs than memory allows, and what was overdue is done all the same.
 #[tokio::test(start_paused = true)]
 async fn a_round_of_many_runs_is_several() {
-    // Everything is moved from memory, which takes no other.
-    let small = BrokerConfig { memory_bytes: 4 << 20, tail_bytes: 2 << 20, ..BrokerConfig::default() };
+    // Everything is moved from memory, which takes no other, and nothing is merged.
+    let tier = crate::config::TierConfig { merge_object_bytes: 0, ..BrokerConfig::default().tier };
+    let small = BrokerConfig { memory_bytes: 4 << 20, tail_bytes: 2 << 20, tier, ..BrokerConfig::default() };
     let small = BrokerConfig { request_max_bytes: 1 << 20, message_max_bytes: 1 << 19, flush_bytes: 1 << 20, ..small };
     // 128 KiB for runs.
     let most_runs = (4 << 20) / ROUND_SHARE / RUN_MEMORY_BYTES;

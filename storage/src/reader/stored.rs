@@ -123,7 +123,10 @@ impl Stored {
                 return Ok(RunRead { next_offset: want.from_offset, ..RunRead::default() });
             }
             None => {
-                places.end = places.start + 1;
+                // What lies in the chunks of the first batch takes no more memory than that.
+                let chunks_end = chunks.end_of_chunk(first.position + u64::from(first.length));
+                let is_there = |entry: &&IndexedEntry| entry.position + u64::from(entry.length) <= chunks_end;
+                places.end = places.start + index[places.clone()].iter().take_while(is_there).count();
                 chunks.get(run.fragment, stretch_of(&index[places.clone()])).await?
             }
         };

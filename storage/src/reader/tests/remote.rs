@@ -261,3 +261,18 @@ async fn a_lane_that_is_waited_for_is_short() {
     reading.await.unwrap();
     assert!(!f.reader.is_short());
 }
+
+/// Who waits for memory takes as little as brings something, and all that it brings.
+#[tokio::test]
+async fn while_memory_is_waited_for_a_read_brings_whole_chunks() {
+    let mut f = remote(1 << 20);
+    let cold = LaneOptions { chunk_bytes: 512, get_chunks: 4, max_bytes: 32 * 512, gets: 4, ahead_gets: 4 };
+    let options = ReaderOptions { index_cache_bytes: 1 << 20, near: lane(), cold };
+    f.reader = Reader::new(Arc::new(Tail::new(0)), f.store.clone(), f.budget.clone(), options);
+    let _held = f.budget.take(1 << 10).await;
+    let mut producer = std::pin::pin!(f.budget.take(1 << 20));
+    assert!(producer.as_mut().now_or_never().is_none() && f.budget.is_waited_for());
+    let in_first_chunk = (512 - f.run.position as usize % 512) / 100;
+    assert!((2..4).contains(&in_first_chunk), "{:?}", f.run);
+    f.expect(want(10, 21, 1000, true), 0..in_first_chunk).await;
+}

@@ -82,7 +82,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the lengths: what is chosen are neighbours that have room in one object, merging comes to an end, and few
-    /// objects are left between those that are as long as they get.
+    /// objects are left between those that are a quarter as long as they get. Of those no two may go together: three
+    /// have no room, and two of which one is longer are not worth it.
     #[test]
     fn merging_ends_with_few_objects(lengths in prop::collection::vec(prop_oneof![1..1_000_u64, 1..600_000_u64], 0..300)) {
         let mut all = objects(&lengths);
@@ -99,8 +100,8 @@ proptest! {
             all.splice(first..first + ids.len(), [object(ids[0].fragment, bytes)]);
             written += bytes;
         }
-        for left in all.split(|one| one.bytes * 2 > MOST.bytes) {
-            prop_assert!(left.len() <= 7 * FAN_IN, "{} objects are left open", left.len());
+        for left in all.split(|one| one.bytes * 4 > MOST.bytes) {
+            prop_assert!(left.len() <= 4 * FAN_IN, "{} objects are left open", left.len());
         }
         prop_assert!(written <= total * 10, "{written} bytes were written to merge {total}");
     }

@@ -43,7 +43,7 @@ fn scaled() -> BrokerConfig {
 
 /// At load a fragment is as long as they get. With 32 of them (256 MiB) come: an object of 11 parts (10 of 24 MiB, and the
 /// rest with the index), its beginning and its completion; a part of the manifest, and the metadata's record of it: 15.
-/// 47 / 32 = 1.47; fragments that exceed `flush_bytes` by their last batch make it 1.34 here.
+/// 47 / 32 = 1.47; fragments that exceed `flush_bytes` by their last batch make it 1.44 here.
 #[tokio::test(start_paused = true)]
 async fn an_hour_at_load_costs_at_most_one_and_a_half_puts_per_fragment() {
     let rig = Rig::new(1, scaled());
@@ -72,6 +72,32 @@ async fn an_hour_at_load_costs_at_most_one_and_a_half_puts_per_fragment() {
     running.settled().await;
     let objects = objects(&all).len();
     assert!(objects <= bytes / rig.config.tier.merge_object_bytes * 2 + 24, "{objects} objects of {bytes} bytes");
+}
+
+/// A store that takes 100 ms for every request, and 160 KiB a second: of a round of 256 KiB the 11 parts alone take 1.1 s
+/// one after the other, and all else about half a second.
+#[tokio::test(start_paused = true)]
+async fn tiering_keeps_up_with_a_store_that_answers_late() {
+    let mut config = scaled();
+    // This store deletes one after the other.
+    config.tier.delete_delay = Duration::from_secs(3600);
+    let rig = Rig::new(11, config);
+    let (running, _) = rig.start().await;
+    let running = Arc::new(running);
+    let topic = running.create("t", 4, &[]).await;
+    let all: Vec<_> = (0..4).map(|number| running.partition(topic, number)).collect();
+    rig.bucket.set_plan(FaultPlan::slow(ms(100)..=ms(100)));
+    let mut appends = tokio::task::JoinSet::new();
+    for number in 0..20_000 {
+        let (partition, running) = (all[number % 4].clone(), running.clone());
+        appends.spawn(async move { assert_eq!(running.append(&partition, 1, 900).await, Outcome::Durable) });
+        sleep(ms(6)).await;
+        while let Some(joined) = appends.try_join_next() {
+            joined.unwrap();
+        }
+    }
+    let left = running.node.broker().partitions.backlog().bytes();
+    assert!(left <= 4 * rig.config.tier.bytes as u64, "{left} bytes are waiting");
 }
 
 /// Many partitions have little each: a round has no more runs than memory allows, and what was overdue is done all the same.

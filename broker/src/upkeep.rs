@@ -57,7 +57,7 @@ use crate::partitions::Partitions;
 use crate::topics::Topics;
 
 use self::doomed::Doomed;
-use self::join::{Joiner, Limits};
+use self::join::{Joiner, Limits, Pace};
 use self::merge::Merge;
 use self::rewrite::RUN_MEMORY_BYTES;
 use self::uploads::{End, Uploads, uploads};
@@ -323,7 +323,7 @@ impl Worker {
         !self.parts.in_place && self.parts.config.tier.merge_object_bytes > 0
     }
 
-    fn joiner(&self, in_haste: bool) -> Joiner {
+    fn joiner(&self, pace: Pace) -> Joiner {
         Joiner {
             objects: self.parts.objects.clone(),
             budget: self.parts.budget.clone(),
@@ -331,7 +331,7 @@ impl Worker {
             uploads: self.uploads.clone(),
             log: self.parts.log,
             incarnation: self.parts.incarnation,
-            limits: Limits::of(&self.parts.config, &self.parts.budget, self.parts.in_place, in_haste),
+            limits: Limits::of(&self.parts.config, &self.parts.budget, self.parts.in_place, pace),
         }
     }
 
@@ -339,9 +339,10 @@ impl Worker {
         self.keep_bytes() + self.round_bytes()
     }
 
-    /// Is more waiting than one round takes? So much came while the one before was under way.
-    fn is_late(&self) -> bool {
-        self.parts.partitions.backlog().bytes() > self.wake_at_bytes() + self.round_bytes() / 2
+    /// A round is late if much more is waiting than it takes: so much came while the one before was under way.
+    fn pace(&self) -> Pace {
+        let is_late = self.parts.partitions.backlog().bytes() > self.wake_at_bytes() + self.round_bytes() / 2;
+        if is_late { Pace::HASTE } else { Pace::LEISURE }
     }
 
     fn is_paused(&self) -> bool {

@@ -6,9 +6,9 @@
 //!
 //! Invariants:
 //! - An entry's bytes are compared with its checksum before they are written anew, and the checksum goes with them.
-//! - Memory: the parts that are being sent and the one that is being filled, the windows, the index of the object that is being written, whose entries are limited, and what is
-//!   remembered of each run. All of it is paid for before anything is read (`pay`), but for the jobs themselves, which are
-//!   the caller's.
+//! - Memory: the parts that are being sent and the one that is being filled, the windows, the index of the object that is
+//!   being written, whose entries are limited, and what is remembered of each run. All of it is paid for before anything is
+//!   read (`pay`), but for the jobs themselves, which are the caller's.
 //! - Nothing refers to what is written until the caller commits it; after an error it is an orphan, which the caller is
 //!   told of.
 //! - An upload that comes to nothing is given up, also when upkeep ends in good order.
@@ -44,17 +44,19 @@ const JOINED_RUN_BYTES: usize =
 const SHARE: usize = 20;
 /// The same of the budget, which is smaller: one that joins in the background and one in a round leave enough to others.
 const BUDGET_SHARE: usize = 16;
-/// Parts and reads on their way where nobody waits: producers and readers have the network and the processors as well.
-const AT_LEISURE: (usize, usize) = (1, 8);
-/// The same where as much comes as the store takes: of one part it takes some 50 to 90 MB a second, and to a read it answers
-/// after 30 ms.
-const IN_HASTE: (usize, usize) = (3, 16);
 /// How long one that can wait does so for memory that nobody else has a use for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Afterwards it does with windows and parts that are so much shorter: it costs requests, and little of what is cached.
 const LESS: usize = 4;
 /// Of the windows' memory, the part that is for indexes.
 const INDEX_SHARE: usize = 8;
+
+/// Requests under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    parts: usize,
+    reads: usize,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -119,20 +121,27 @@ impl<'a> Todo<'a> {
     }
 }
 
+impl Pace {
+    /// Where nobody waits: producers and readers have the network and the processors as well.
+    pub const LEISURE: Self = Self { parts: 1, reads: 8 };
+    /// Where more comes than moves at leisure: of one part a store takes some 50 to 90 MB a second, and a read it answers
+    /// after 30 ms.
+    pub const HASTE: Self = Self { parts: 3, reads: 16 };
+}
+
 impl Limits {
-    /// `in_place`: the storage is a folder. `in_haste`: more comes meanwhile than moves at leisure.
-    pub fn of(config: &BrokerConfig, budget: &Budget, in_place: bool, in_haste: bool) -> Self {
+    /// `in_place`: the storage is a folder.
+    pub fn of(config: &BrokerConfig, budget: &Budget, in_place: bool, pace: Pace) -> Self {
         let share = (config.memory_bytes / SHARE).min(budget.total_bytes() / BUDGET_SHARE).max(1);
         let bytes = config.tier.merge_part_bytes.min(share).max(1);
         // Where memory is too small for what stores take as a part, an object is one piece.
         let allowed = bytes >= config.tier.merge_part_bytes.min(LEAST_PART_BYTES);
         let most = config.tier.merge_object_bytes;
-        let (at_once, reads) = if in_haste { IN_HASTE } else { AT_LEISURE };
         Self {
             object_bytes: if allowed { most } else { most.min(bytes) } as u64,
             entries: (share / 2 / ENTRY_MEMORY_BYTES).max(1),
-            parts: Parts { bytes, at_once, allowed, reads_back: !in_place },
-            reads,
+            parts: Parts { bytes, at_once: pace.parts, allowed, reads_back: !in_place },
+            reads: pace.reads,
             windows_bytes: share * 3 / 2,
         }
     }

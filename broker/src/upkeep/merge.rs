@@ -24,6 +24,7 @@ use storage::partition_index::PartitionIndex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::join::Pace;
 use super::rewrite::{self, Job, Rewritten};
 use super::{PAUSE_MAX, Worker, retention};
 
@@ -103,7 +104,7 @@ impl Worker {
     }
 
     fn begin_merge(&mut self) -> Option<Merge> {
-        let mut joiner = self.joiner(false);
+        let mut joiner = self.joiner(Pace::LEISURE);
         let most = Most { bytes: joiner.limits.object_bytes, entries: joiner.limits.entries };
         if most.bytes == 0 {
             return None;

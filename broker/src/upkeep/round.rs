@@ -153,7 +153,7 @@ impl Worker {
         let moved = match in_memory || !self.joins_fragments() {
             true => self.rewrite(&jobs).await,
             false => {
-                let (joiner, mut begun) = (self.joiner(self.is_late()), Vec::new());
+                let (joiner, mut begun) = (self.joiner(self.pace()), Vec::new());
                 let _paid = joiner.pay(&jobs, 0).await;
                 let joined = joiner.join(&jobs, &mut begun).await;
                 // If nothing comes of them, they go.
